@@ -12,7 +12,7 @@ from ..core.settings.queue import CLOUDTASKS
 from ..core.states import LIVE, Record, State
 from .database.dialects import Dialect
 from .database.dialects.claims import is_state
-from .database.lease_ends import is_lost, shown_columns
+from .database.lease_ends import is_held, is_lost, shown_columns
 from .database.tables import Tables
 from .leases.circuits import Circuits
 from .leases.slowdowns import Slowdowns
@@ -42,6 +42,7 @@ class TaskFacts:
         self._hold = tables.hold
         self._now = dialect.now
         self._is_lost = is_lost(tables, dialect.now)
+        self._is_held = is_held(tables, dialect.now)
         self._shown = shown_columns(tables)
         self._queues = queues
         self._dispatchers = dispatchers
@@ -129,9 +130,7 @@ class TaskFacts:
     def _held(self, connection: sa.Connection, which: sa.ColumnElement[bool]) -> list[Record]:
         """Return tasks that are not leased, but whose handlers still run and hold their places."""
         ids = connection.scalars(
-            sa.select(self._hold.c.task_id)
-            .where(which, self._hold.c.held_until > self._now)
-            .limit(_SOME)
+            sa.select(self._hold.c.task_id).where(which, self._is_held).limit(_SOME)
         ).all()
         return (
             self._some(
@@ -144,9 +143,7 @@ class TaskFacts:
     def _going_on(self, connection: sa.Connection, record: Record) -> str | None:
         hold = self._hold
         return connection.scalar(
-            sa.select(hold.c.held_by)
-            .where(hold.c.task_id == record.id, hold.c.held_until > self._now)
-            .limit(1)
+            sa.select(hold.c.held_by).where(hold.c.task_id == record.id, self._is_held).limit(1)
         )
 
     def _suspects(self, connection: sa.Connection) -> list[Record]:

@@ -55,9 +55,9 @@ class Stage:
         return tasks
 
     @contextmanager
-    def locked(self, lock: Callable[[], object]) -> Iterator[None]:
+    def locked(self, lock: Callable[[], object], *, end: str = "rollback") -> Iterator[None]:
         """Within this another thread's session has done something, and has neither committed
-        nor rolled it back.
+        nor rolled it back, which it does then.
         """
         done, leave = threading.Event(), threading.Event()
         errors: list[Exception] = []
@@ -73,7 +73,7 @@ class Stage:
                     errors.append(error)
                 done.set()
                 leave.wait(120)
-                session.rollback()
+                getattr(session, end)()
 
         thread = threading.Thread(target=work)
         thread.start()
@@ -92,7 +92,7 @@ class Stage:
         number = 0
         while number < SHORT_BELOW or time.monotonic() < ends:
             number += 1
-            task = self.quick.add(name=f"quick {number}")
+            task = self.quick.add(name=f"quick {self.runs.total()}")
             assert task.wait(30).state is State.SUCCEEDED
             time.sleep(0.02)
 
@@ -173,6 +173,29 @@ class TestWhatATransactionLocks:
         ):
             stage.go_on()
         stage.check(tasks)
+
+    def test_the_deletion_of_tasks_that_run_and_have_a_key(self, stage: Stage) -> None:
+        """And is committed: nothing takes the place of one whose handler still runs, although its
+        lease was last prolonged in its row before the transaction began.
+        """
+        held = {name: stage.held.options(serial_key=name).add(name=name) for name in stage.ends}
+        wait_until(lambda: stage.runs["soon"] and stage.runs["late"], what="both run")
+        behind = {
+            name: stage.quick.options(serial_key=name).add(name=f"behind {name}")
+            for name in stage.ends
+        }
+        with stage.locked(
+            lambda: [stage.queue.tasks.get(one.id).delete() for one in held.values()], end="commit"
+        ):
+            stage.go_on()
+        assert behind["soon"].wait(60).state is State.SUCCEEDED
+        stage.go_on()
+        assert stage.runs["behind late"] == 0
+        stage.ends["late"].set()
+        assert behind["late"].wait(60).state is State.SUCCEEDED
+        for task in held.values():
+            assert stage.queue.tasks.get(task.id).state is State.CANCELLED
+        assert {name: number for name, number in stage.runs.items() if number > 1} == {}
 
     def test_a_batch(self, stage: Stage) -> None:
         """One of its tasks is deleted; the ends of the others cannot be counted."""

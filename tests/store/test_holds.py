@@ -188,7 +188,7 @@ def test_what_had_not_begun_keeps_no_place(store: Store) -> None:
 
 
 def test_a_lease_that_has_run_out_keeps_no_place(store: Store) -> None:
-    """Its process is dead: to delete its task frees the key at once."""
+    """Its process is dead: whoever looks next lets go what waits for the key."""
     running, second = two(store, lock_key="s:a")
     expire(
         store,
@@ -196,7 +196,26 @@ def test_a_lease_that_has_run_out_keeps_no_place(store: Store) -> None:
         due_at=sa.case((store.database.tables.task.c.state == "leased", 1)),
     )
     delete(store, running)
+    store.free_lapsed_places()
     assert holds(store) == 0
+    assert [one.id for one in claim(store, 5)] == [second.id]
+
+
+@pytest.mark.parametrize("fields", KEYS.values(), ids=KEYS)
+def test_a_place_lasts_as_long_as_its_lease_was_renewed(
+    store: Store, fields: dict[str, Any]
+) -> None:
+    """By a process that did not see yet that the task was deleted."""
+    running, second = two(store, **fields)
+    delete(store, running)
+    expire(store, store.database.tables.hold, held_until=1)
+    store.transact(
+        lambda connection: store.leases.renewals.note(connection, [lease(running)], 30.0)
+    )
+    assert store.transact(store.holds.lapse) == 0
+    assert claim(store, 5) == []
+    expire(store, store.database.tables.renewal, until=1)
+    assert store.transact(store.holds.lapse) == 1
     assert [one.id for one in claim(store, 5)] == [second.id]
 
 

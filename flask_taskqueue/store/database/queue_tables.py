@@ -109,7 +109,8 @@ def lock(metadata: sa.MetaData, prefix: str) -> sa.Table:
 def hold(metadata: sa.MetaData, prefix: str) -> sa.Table:
     """Define the table of holds: attempts that continue after their leases have ended.
 
-    A hold takes places of a queue, a key and a batch, up to ``held_until``.
+    A hold takes places of a queue, a key and a batch, up to ``held_until`` or as long as a renewal
+    of its lease lasts.
     """
     return sa.Table(
         f"{prefix}hold",

@@ -4,8 +4,8 @@ A task that is leased takes a place of its key, of its queue's ``max_concurrent`
 If somebody ends its lease while its handler may run (the task is deleted, or given back at a stop;
 its deadline passes and its thread does not stop; another dispatcher takes it over), a row here
 takes that place instead, from within the same transaction. The row is removed when the attempt is
-recorded, or together with the process it ran in. The heartbeat of that process renews the row like
-a lease; once it has run out, it no longer counts.
+recorded, or together with the process it ran in. It lasts as long as the lease would have, and the
+heartbeat of that process renews it like a lease; once it has run out, it no longer counts.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ...core.states import Lease, State
 from ...core.times import duration_micros
 from ..database.dialects import Dialect
 from ..database.dialects.claims import is_state
-from ..database.lease_ends import ends_at, is_lost
+from ..database.lease_ends import is_held
 from ..database.tables import Tables
 from .finish import Finish
 
@@ -43,8 +43,7 @@ class Holds:
         self._attempt = tables.attempt
         self._hold = tables.hold
         self._now = dialect.now
-        self._is_lost = is_lost(tables, dialect.now)
-        self._ends_at = ends_at(tables)
+        self._has_lapsed = sa.not_(is_held(tables, dialect.now))
         self._finish = finish
         self._insert_missing = dialect.insert_missing(tables.hold)
 
@@ -53,8 +52,8 @@ class Holds:
     ) -> set[Lease]:
         """Keep the places of tasks whose leases are about to be ended; return whose were kept.
 
-        Their handlers may still run. A lease that has run out keeps no place, because its process
-        is dead or has been told. With ``ended`` their batches wait for them too.
+        Their handlers may still run. The place of a lease that has run out is one that has run out
+        too, and is found by `lapse`. With ``ended`` their batches wait for them too.
         """
         if not leases:
             return set()
@@ -62,7 +61,6 @@ class Holds:
         mine = (
             sa.tuple_(task.c.id, task.c.lease_id).in_(sorted(leases)),
             is_state(task, State.LEASED),
-            ~self._is_lost,
         )
         batch = task.c.batch_id if ended else sa.null()
         place = (
@@ -71,7 +69,7 @@ class Holds:
             task.c.lock_limit,
             batch,
             task.c.held_by,
-            self._ends_at,
+            task.c.due_at,
         )
         rows = sa.select(task.c.id, task.c.lease_id, *place).where(*mine).order_by(task.c.id)
         connection.execute(self._insert_missing.from_select(_COLUMNS, rows, include_defaults=False))
@@ -117,7 +115,7 @@ class Holds:
 
     def lapse(self, connection: sa.Connection) -> int:
         """Let tasks go that wait for places whose holds have run out; return how many holds."""
-        lapsed = self._remove(connection, self._hold.c.held_until <= self._now)
+        lapsed = self._remove(connection, self._has_lapsed)
         self._vacate(connection, lapsed)
         return len(lapsed)
 
@@ -127,12 +125,8 @@ class Holds:
 
     def have_lapsed(self, connection: sa.Connection) -> bool:
         """Return whether there is anything for `lapse` to do."""
-        return (
-            connection.scalar(
-                sa.select(self._hold.c.task_id).where(self._hold.c.held_until <= self._now).limit(1)
-            )
-            is not None
-        )
+        lapsed = sa.select(self._hold.c.task_id).where(self._has_lapsed).limit(1)
+        return connection.scalar(lapsed) is not None
 
     def _are(self, leases: Collection[Lease]) -> sa.ColumnElement[bool]:
         return sa.tuple_(self._hold.c.task_id, self._hold.c.lease_id).in_(sorted(leases))

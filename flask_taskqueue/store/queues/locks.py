@@ -16,6 +16,7 @@ from ...core.queues.rate_keys import is_rate_key
 from ...core.states import LIVE, Record, State
 from ..database.dialects import Dialect
 from ..database.dialects.claims import is_state, waits_for_key
+from ..database.lease_ends import is_held
 from ..database.tables import Tables
 from .key_rates import KeyRates, is_rate_row
 from .key_rows import KeyRows
@@ -32,6 +33,7 @@ class Locks:
         self._lock = tables.lock
         self._hold = tables.hold
         self._now = dialect.now
+        self._is_held = is_held(tables, dialect.now)
         self._rows = KeyRows(tables, dialect)
         self.rates: KeyRates = KeyRates(tables, dialect, self._rows)
 
@@ -160,9 +162,7 @@ class Locks:
         leased = sa.select(task.c.lock_key).where(
             task.c.lock_key.in_(in_question), is_state(task, State.LEASED)
         )
-        held = sa.select(hold.c.lock_key).where(
-            hold.c.lock_key.in_(in_question), hold.c.held_until > self._now
-        )
+        held = sa.select(hold.c.lock_key).where(hold.c.lock_key.in_(in_question), self._is_held)
         taken = sa.union_all(leased, held).subquery("taken")
         counted = sa.select(taken.c.lock_key, sa.func.count()).group_by(taken.c.lock_key)
         return Counter({key: number for key, number in connection.execute(counted)})

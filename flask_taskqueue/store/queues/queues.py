@@ -14,6 +14,7 @@ from ...core.states import State
 from ...core.times import to_micros
 from ..database.dialects import Dialect
 from ..database.dialects.claims import is_state
+from ..database.lease_ends import is_held
 from ..database.tables import Tables
 from .key_rows import KeyRows
 
@@ -33,9 +34,7 @@ class Queues:
         self._one_writer = dialect.locks_by_writing
         self._insert = dialect.insert_missing(tables.queue)
         leased = _count(tables.queue, tables.task, is_state(tables.task, State.LEASED))
-        in_flight = leased + _count(
-            tables.queue, tables.hold, tables.hold.c.held_until > dialect.now
-        )
+        in_flight = leased + _count(tables.queue, tables.hold, is_held(tables, dialect.now))
         its_bucket = bucket.c.lock_key == sa.literal(bucket_key("")) + tables.queue.c.name
         self._gates = sa.select(
             tables.queue,
