@@ -224,8 +224,7 @@ class TaskQueue(Declarations, RunTimeQueues):
         run --burst`` do, are not included.
         """
         store = self._runtime.store
-        with store.reading() as connection:
-            return list(store.dispatchers.list(connection))
+        return store.read(lambda connection: list(store.dispatchers.list(connection)))
 
     def why(self, task: Task | str) -> Why:
         """Return what a task waits for, or what became of it, in one sentence.

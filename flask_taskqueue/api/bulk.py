@@ -56,8 +56,7 @@ def purge_queue(runtime: Runtime, queue: str, transactional: bool | None) -> int
     Raises as `change_matching`.
     """
     store = runtime.store
-    with store.reading() as reader:
-        began = store.schedules.now(reader)
+    began = store.read(store.schedules.now)
     cancelled = change_matching(
         runtime, Action.DELETE, Filter(queue=queue), transactional=transactional
     )
@@ -157,8 +156,9 @@ def forget_matching(
     """
     refuse_many(runtime, transactional, "to forget whatever matches")
     history, total = runtime.store.finished_tasks, 0
-    with runtime.store.reading() as connection:
-        kept = tombstones_of(runtime.store, Retention.of(runtime.settings), connection)
+    kept = runtime.store.read(
+        lambda connection: tombstones_of(runtime.store, Retention.of(runtime.settings), connection)
+    )
     while forgotten := make_change(
         runtime,
         lambda connection: history.forget_some(connection, filter, kept),

@@ -42,8 +42,11 @@ def warn_if_unattended(runtime: Runtime, name: Callable[[], Sequence[str]]) -> N
         return
     runtime.is_attended = True
     try:
-        with runtime.store.reading() as connection:
-            alive = any(one.is_alive for one in runtime.store.dispatchers.list(connection))
+        alive = runtime.store.read(
+            lambda connection: any(
+                one.is_alive for one in runtime.store.dispatchers.list(connection)
+            )
+        )
     except (TaskQueueError, sa.exc.DBAPIError) as error:
         _logger.debug("it is not known whether a dispatcher is alive: %s", error)
         return

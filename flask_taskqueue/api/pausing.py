@@ -63,8 +63,7 @@ def _ask(runtime: Runtime, queue: str) -> list[str]:
         if time.monotonic() - called_at > _CALL_AGAIN:  # a notification may be lost
             called_at = time.monotonic()
             runtime.notify_dispatchers()
-        with store.reading() as reader:
-            silent = store.dispatchers.silent(reader, asked, queue)
+        silent = store.read(lambda reader: store.dispatchers.silent(reader, asked, queue))
         if not silent or time.monotonic() > limit:
             return silent
         time.sleep(nap)

@@ -99,8 +99,9 @@ class Queue:
         known = QueueLookup(runtime)(self.name)
         if not self.is_configured:
             return known
-        with runtime.store.reading() as connection:
-            limits = runtime.store.queues.limits(connection, self.name)
+        limits = runtime.store.read(
+            lambda connection: runtime.store.queues.limits(connection, self.name)
+        )
         return replace(known, **limits)
 
     def add_many(
@@ -129,10 +130,11 @@ class Queue:
     ) -> list[Task]:
         """Return the newest tasks of the queue that match, newest first; see ``tasks.find``."""
         store = self._runtime.store
-        with store.reading() as connection:
-            found = store.search.find(
+        found = store.read(
+            lambda connection: store.search.find(
                 connection, self._filter(state, url, name=name, before=before), limit
             )
+        )
         return [Task.of(record, self._tasks) for record in found]
 
     def delete(

@@ -42,8 +42,11 @@ class Receivers(Tasks):
 def open_circuits(runtime: Runtime) -> list[OpenCircuit]:
     """Return the open circuits, by receiver."""
     store = runtime.store
-    with store.reading() as connection:
-        return [OpenCircuit.of(circuit) for circuit in store.circuits.open(connection).values()]
+    return store.read(
+        lambda connection: [
+            OpenCircuit.of(circuit) for circuit in store.circuits.open(connection).values()
+        ]
+    )
 
 
 def close_circuit(runtime: Runtime, target: str) -> bool:

@@ -23,8 +23,7 @@ class RunTimeQueues(Tasks):
     def queues(self) -> list[Queue]:
         """Return the configured queues, and those that were added, which the database says."""
         configured, store = self._runtime.settings.queues, self._runtime.store
-        with store.reading() as connection:
-            added = store.added_queues.names(connection)
+        added = store.read(store.added_queues.names)
         return [self.queue(name) for name in dict.fromkeys([*configured, *added])]
 
     def add_queue(

@@ -201,16 +201,22 @@ def add(runtime: Runtime, one: DeclaredSchedule, transactional: bool | None) -> 
 def entries(runtime: Runtime) -> list[ScheduleEntry]:
     """Return all schedules, sorted by name."""
     declared, _ = _introduce(runtime)
-    with runtime.store.reading() as connection:
-        return [_entry(runtime, row, declared) for row in runtime.store.schedules.rows(connection)]
+    return runtime.store.read(
+        lambda connection: [
+            _entry(runtime, row, declared) for row in runtime.store.schedules.rows(connection)
+        ]
+    )
 
 
 def entry(runtime: Runtime, name: str) -> ScheduleEntry:
     """Return one schedule. Raises `UnknownScheduleError`."""
     declared, refusal = _introduce(runtime)
     try:
-        with runtime.store.reading() as connection:
-            return _entry(runtime, runtime.store.schedules.get(connection, name), declared)
+        return runtime.store.read(
+            lambda connection: _entry(
+                runtime, runtime.store.schedules.get(connection, name), declared
+            )
+        )
     except UnknownScheduleError:
         if name in declared and refusal is not None:
             raise refusal from None

@@ -13,24 +13,28 @@ from ..core.queues.slowdowns import enforced
 from ..core.queues.statistics import QueueStatistics
 from ..core.times import to_datetime
 from ..runtime import Runtime
-from ..store import CAP, QueueActivity, QueueCounts
+from ..store import CAP, QueueActivity, QueueCounts, Store
 
 
 def statistics(runtime: Runtime, names: Collection[str] | None = None) -> list[QueueStatistics]:
     """Return the statistics of some queues, or of all, by name. Raises `UnknownQueueError`."""
     runtime.see_queues()
-    store = runtime.store
-    with store.reading() as connection:
-        rows = {row.name: row for row in store.queues.rows(connection)}
-        chosen = sorted(rows) if names is None else list(names)
-        for name in chosen:
-            if name not in rows:
-                raise UnknownQueueError(
-                    f"there is no queue {name!r}; there are {', '.join(sorted(rows))}"
-                )
-        counted = store.statistics.of(connection, chosen)
-        gates = store.queues.gates(connection, chosen)
-        slowdowns = store.slowdowns.active(connection)
+    return runtime.store.read(lambda reader: _statistics(runtime.store, reader, names))
+
+
+def _statistics(
+    store: Store, connection: sa.Connection, names: Collection[str] | None
+) -> list[QueueStatistics]:
+    rows = {row.name: row for row in store.queues.rows(connection)}
+    chosen = sorted(rows) if names is None else list(names)
+    for name in chosen:
+        if name not in rows:
+            raise UnknownQueueError(
+                f"there is no queue {name!r}; there are {', '.join(sorted(rows))}"
+            )
+    counted = store.statistics.of(connection, chosen)
+    gates = store.queues.gates(connection, chosen)
+    slowdowns = store.slowdowns.active(connection)
     return [
         _statistics_of(
             rows[name],

@@ -45,8 +45,7 @@ class Tasks:
     def get(self, task_id: str) -> Task:
         """Return the task with this id, as it is now. Raises `UnknownTaskError`."""
         store = self._runtime.store
-        with store.reading() as connection:
-            return Task.of(store.tasks.get(connection, task_id), self)
+        return store.read(lambda connection: Task.of(store.tasks.get(connection, task_id), self))
 
     def find(
         self,
@@ -87,10 +86,11 @@ class Tasks:
             before=before,
         )
         store = self._runtime.store
-        with store.reading() as connection:
-            return [
+        return store.read(
+            lambda connection: [
                 Task.of(record, self) for record in store.search.find(connection, wanted, limit)
             ]
+        )
 
     def wait(self, task_id: str, timeout: float | str | timedelta | None = None) -> Task:
         """Block until a task has ended; see `Task.wait`."""
@@ -176,13 +176,12 @@ class Tasks:
     def result(self, task_id: str) -> Result | None:
         """Return the reply that a task succeeded with; see `Task.result`."""
         store = self._runtime.store
-        with store.reading() as connection:
-            record = store.tasks.get(connection, task_id)
-            row = (
-                store.finished_tasks.last_success(connection, task_id)
-                if record.keep_result
-                else None
-            )
+
+        def look(reader: sa.Connection) -> sa.Row[Any] | None:
+            keeps = store.tasks.get(reader, task_id).keep_result
+            return store.finished_tasks.last_success(reader, task_id) if keeps else None
+
+        row = store.read(look)
         if row is None:
             return None
         encryption = self._runtime.encryption
@@ -195,8 +194,7 @@ class Tasks:
     def get_batch(self, batch_id: str) -> Batch:
         """Return a batch, as it is now. Raises `UnknownBatchError`."""
         store = self._runtime.store
-        with store.reading() as connection:
-            row = store.batches.get(connection, batch_id)
+        row = store.read(lambda connection: store.batches.get(connection, batch_id))
         return batch_of(row)
 
     def _changed(

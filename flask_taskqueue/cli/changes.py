@@ -114,8 +114,9 @@ def _change_each(runtime: Runtime, verb: _Verb, ids: Sequence[str]) -> int:
 def _change_all(
     runtime: Runtime, verb: _Verb, task_filter: Filter, dry_run: bool, yes: bool
 ) -> tuple[int, int]:
-    with runtime.store.reading() as connection:
-        matched = runtime.store.tasks.count(connection, task_filter, verb.action)
+    matched = runtime.store.read(
+        lambda connection: runtime.store.tasks.count(connection, task_filter, verb.action)
+    )
     if not matched or dry_run:
         return matched, 0
     question = verb.present.format(plural(matched, "task"))
@@ -180,13 +181,14 @@ def prune(older_than: timedelta | None, dry_run: bool, yes: bool, as_json: bool)
     runtime = current_runtime()
     keep = None if older_than is None else older_than.total_seconds()
     kept = Retention.of(runtime.settings, keep=keep)
-    with runtime.store.reading() as connection:
-        matched = runtime.store.finished_tasks.count(
+    matched = runtime.store.read(
+        lambda connection: runtime.store.finished_tasks.count(
             connection,
             keep_succeeded=kept.succeeded,
             keep_dead=kept.dead,
             tombstones=tombstones_of(runtime.store, kept, connection),
         )
+    )
     forgotten = 0
     if matched and not dry_run:
         confirm(f"This will forget {plural(matched, 'finished task')}. Continue?", yes=yes)

@@ -89,8 +89,7 @@ def adopt(yes: bool, as_json: bool) -> None:
     The dispatchers of the former owner then leave them alone.
     """
     runtime = current_runtime()
-    with runtime.store.reading() as connection:
-        other_owner = runtime.store.ownership.look(connection)
+    other_owner = runtime.store.read(runtime.store.ownership.look)
     if other_owner is not None:
         text = other_owner.text
         confirm(f"{text[:1].upper()}{text[1:]}. Make this app their owner?", yes=yes)

@@ -27,12 +27,13 @@ def task_id_of(runtime: Runtime, text: str) -> str:
     """
     prefix = text.strip().upper()
     store = runtime.store
-    with store.reading() as connection:
-        ids = (
+    ids = store.read(
+        lambda connection: (
             store.tasks.ids_like(connection, prefix, _CANDIDATES + 1)
             if prefix.isalnum() and prefix.isascii()
             else []
         )
+    )
     if not ids:
         raise UnknownTaskError(
             f"there is no task whose id begins with {text!r}; it never existed, or has been pruned"
@@ -49,13 +50,14 @@ def explain_no_match(runtime: Runtime, task_filter: Filter | None) -> None:
     """Say that no task matches; for an unknown queue, list the queues that exist."""
     message = "No tasks match."
     if task_filter is not None and task_filter.queue is not None:
-        with runtime.store.reading() as connection:
-            known = sorted(
+        known = runtime.store.read(
+            lambda connection: sorted(
                 {
                     *runtime.settings.queues,
                     *(row.name for row in runtime.store.queues.rows(connection)),
                 }
             )
+        )
         if task_filter.queue not in known:
             message += f" There is no queue {task_filter.queue!r}; there are {', '.join(known)}."
     chatter(message)
@@ -86,8 +88,9 @@ def list_tasks(
 ) -> None:
     """List the tasks that match, newest first."""
     runtime = current_runtime()
-    with runtime.store.reading() as connection:
-        found = _find(runtime, connection, task_filter or Filter(), limit, deep)
+    found = runtime.store.read(
+        lambda connection: _find(runtime, connection, task_filter or Filter(), limit, deep)
+    )
     tasks = [Task.of(record, Tasks.of(runtime)) for record in found.records]
     if found.is_partial:
         chatter(_partial_note(task_filter or Filter()))

@@ -39,8 +39,9 @@ def list_all(context: Context, fields: Fields) -> Reply:
     after = tasks.page_start(fields.get("pageToken", ""))
     runtime = context.runtime
     rows = _rows(context)
-    with runtime.store.reading() as connection:
-        added = {one.name: one for one in runtime.store.added_queues.all(connection)}
+    added = runtime.store.read(
+        lambda connection: {one.name: one for one in runtime.store.added_queues.all(connection)}
+    )
     known = {**added, **runtime.settings.queues}
     names = sorted(name for name in known if name > after)
     shown = [
@@ -92,8 +93,9 @@ def _rows(context: Context) -> Mapping[str, sa.Row[Any]]:
     runtime = context.runtime
     if not joins_session(runtime, context.transactional):
         runtime.see_queues()
-    with runtime.store.reading() as connection:
-        return {row.name: row for row in runtime.store.queues.rows(connection)}
+    return runtime.store.read(
+        lambda connection: {row.name: row for row in runtime.store.queues.rows(connection)}
+    )
 
 
 def _shown(

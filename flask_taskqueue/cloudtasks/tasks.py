@@ -56,8 +56,7 @@ def get(context: Context, fields: Fields) -> Reply:
     """Return a task."""
     name = task_name(required(fields, "name"))
     record, store = find(context, name), context.runtime.store
-    with store.reading() as connection:
-        ended = store.finished_tasks.latest(connection, [record.id])
+    ended = store.read(lambda connection: store.finished_tasks.latest(connection, [record.id]))
     return shown_task(context, name.queue, record, fields.get("responseView"), ended)
 
 
@@ -121,8 +120,7 @@ def find(context: Context, name: TaskName) -> Record:
     It is committed, or a part of the transaction that the call joins. Raises `RpcError`.
     """
     context.existing(name.queue, NOT_FOUND)
-    with context.runtime.store.reading() as connection:
-        record = _live(context, connection, name)
+    record = context.runtime.store.read(lambda connection: _live(context, connection, name))
     if record is None:
         with session_view(context.runtime, context.transactional) as joined:
             record = None if joined is None else _live(context, joined, name)

@@ -55,8 +55,7 @@ def ids_of(runtime: Runtime, name: str) -> list[str] | None:
 
 def _groups(runtime: Runtime) -> list[Group]:
     store = runtime.store
-    with store.reading() as connection:
-        return group(store.failures.latest(connection))
+    return store.read(lambda connection: group(store.failures.latest(connection)))
 
 
 def _find(runtime: Runtime, name: str) -> Group:

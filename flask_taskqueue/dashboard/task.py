@@ -127,8 +127,9 @@ def copy(runtime: Runtime, task_id: str) -> PlannedAction:
             "'view_payload'."
         )
     store = runtime.store
-    with store.reading() as connection:
-        record = runtime.encryption.decrypt_record(store.tasks.get(connection, task_id))
+    record = store.read(
+        lambda connection: runtime.encryption.decrypt_record(store.tasks.get(connection, task_id))
+    )
     spec = _edited(runtime, record, request.form)
     return PlannedAction(
         "copy",

@@ -72,8 +72,7 @@ def _tables(runtime: Runtime) -> Iterator[Finding]:
         )
     if not missing:
         yield Finding("ok", "the database is reached, and its tables are complete")
-        with runtime.store.reading() as connection:
-            other_owner = runtime.store.ownership.look(connection)
+        other_owner = runtime.store.read(runtime.store.ownership.look)
         yield from [] if other_owner is None else [other_owner]
 
 

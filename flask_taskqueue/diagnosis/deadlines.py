@@ -26,8 +26,7 @@ def check(runtime: Runtime) -> Iterator[Finding]:
 def longest_deadline(runtime: Runtime) -> float:
     """Return the longest deadline in seconds, of the settings, the queues and the handlers."""
     app, settings = runtime.app, runtime.settings
-    with runtime.store.reading() as connection:
-        added = runtime.store.added_queues.all(connection)
+    added = runtime.store.read(runtime.store.added_queues.all)
     queues = [*settings.queues.values(), *added]
     deadlines = [settings.deadline, *(queue.deadline or 0 for queue in queues)]
     for _, worker in worker_rules(app):

@@ -21,8 +21,9 @@ def check(runtime: Runtime) -> Iterator[Finding]:
             "schedules",
         )
     try:
-        with store.reading() as connection:
-            rows = {row.name: row for row in store.schedules.rows(connection)}
+        rows = store.read(
+            lambda connection: {row.name: row for row in store.schedules.rows(connection)}
+        )
     except (TransientError, TablesMissingError):
         return  # the check of the database reports it
     for row in rows.values():

@@ -13,8 +13,9 @@ from ..web.routes import answers
 def why(runtime: Runtime, task_id: str) -> Why:
     """Say what a task waits for, or how it ended. Raises `UnknownTaskError`."""
     store = runtime.store
-    with store.reading() as connection:
-        facts = store.task_facts.facts(connection, store.tasks.get(connection, task_id))
+    facts = store.read(
+        lambda connection: store.task_facts.facts(connection, store.tasks.get(connection, task_id))
+    )
     record = facts.record
     may_begin = record.target is None and record.url.startswith("/")
     return explain(

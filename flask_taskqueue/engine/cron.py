@@ -82,8 +82,7 @@ class Cron:
         What is stored differently stays, because only dispatchers of a release store what it
         declares.
         """
-        with self._store.reading() as connection:
-            instant, rows = self._look(connection, None)
+        instant, rows = self._look(None)
         known = {row.name for row in rows}
         for name, one in self.declared.items():
             if name not in known:
@@ -96,8 +95,7 @@ class Cron:
 
     def declare(self, now: datetime | None = None) -> Collection[str]:
         """Store what is declared as it is declared now; return the names of what is declared."""
-        with self._store.reading() as connection:
-            instant, rows = self._look(connection, now)
+        instant, rows = self._look(now)
         self._declare(rows, instant)
         return self.declared.keys()
 
@@ -107,11 +105,9 @@ class Cron:
 
     def _tick(self, now: datetime | None) -> float:
         self.has_added = False
-        with self._store.reading() as connection:
-            instant, rows = self._look(connection, now)
+        instant, rows = self._look(now)
         if self._declare(rows, instant) | self._set_right(rows, instant):
-            with self._store.reading() as connection:
-                _, rows = self._look(connection, now)
+            _, rows = self._look(now)
         due = {name: one for name, one in Waiting.of(rows).items() if one.next_at <= instant}
         for name, one in sorted(due.items()):
             if one.is_added or name in self.declared:
@@ -120,16 +116,15 @@ class Cron:
                 pass_over = partial(self._store.schedules.pass_over, name=name, now=instant)
                 self._is_done(name, pass_over, "cannot be passed over yet")
         if due:
-            with self._store.reading() as connection:
-                _, rows = self._look(connection, now)
+            _, rows = self._look(now)
         return self._wait(rows, instant)
 
-    def _look(
-        self, connection: sa.Connection, now: datetime | None
-    ) -> tuple[datetime, list[sa.Row[Any]]]:
+    def _look(self, now: datetime | None) -> tuple[datetime, list[sa.Row[Any]]]:
         """Return the time and the rows; remember when the declared schedules fire next."""
         schedules, declared = self._store.schedules, self.declared
-        instant, rows = now or schedules.now(connection), schedules.rows(connection)
+        instant, rows = self._store.read(
+            lambda reader: (now or schedules.now(reader), schedules.rows(reader))
+        )
         waiting = Waiting.of(rows)
         for row in rows:
             one = declared.get(row.name)

@@ -186,8 +186,7 @@ class Forwarder:
     def _read(
         self, find: Callable[[sa.Connection, str, int], list[Record]], queue: str
     ) -> list[Record]:
-        with self._store.reading() as connection:
-            return find(connection, queue, _SOME)
+        return self._store.read(lambda connection: find(connection, queue, _SOME))
 
 
 class ForwarderThread:

@@ -29,8 +29,7 @@ def carry_on(store: Store, tell: Callable[[str, int], object] = lambda *_: None)
     with the action and the number of tasks of each bulk change that has come to its end.
     """
     try:
-        with store.reading() as connection:
-            unfinished = store.bulk_changes.unfinished(connection)
+        unfinished = store.read(store.bulk_changes.unfinished)
         for bulk in unfinished:
             _go_on(store, bulk, tell)
     except (TaskQueueError, sa.exc.DBAPIError) as error:
@@ -196,8 +195,7 @@ def _empty_deleted_queues(store: Store, transact: Callable[[Step], int], limit: 
     Whoever deleted one may have died meanwhile, and a transaction that began before may have stored
     a task in it afterwards.
     """
-    with store.reading() as connection:
-        deleted = store.added_queues.unfinished(connection)
+    deleted = store.read(store.added_queues.unfinished)
     for queue in deleted:
         cancelled = 0
         while time.monotonic() < limit:

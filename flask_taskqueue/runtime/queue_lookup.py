@@ -56,13 +56,16 @@ class QueueLookup:
 
     def _committed(self, name: str) -> QueueSettings:
         store = self._resources.store
-        with store.reading() as connection:
-            found = store.added_queues.find(connection, name)
+
+        def find(reader: sa.Connection) -> QueueSettings:
+            found = store.added_queues.find(reader, name)
             if found is None:
                 raise store.added_queues.missing_error(
-                    connection, name, self._resources.settings.queues
+                    reader, name, self._resources.settings.queues
                 )
             return found
+
+        return store.read(find)
 
 
 @contextmanager

@@ -74,10 +74,11 @@ class KeyRotation:
     ) -> Sequence[sa.Row[Any]]:
         columns = [*table.primary_key.columns, *(table.c[name] for name in self._columns[table])]
         statement = sa.select(*columns).where(which).order_by(order)
-        with database.reading() as connection:
-            return connection.execute(
+        return database.read(
+            lambda connection: connection.execute(
                 statement if table in self._of_tasks else statement.limit(_SOME)
             ).all()
+        )
 
     def _renew(
         self, database: Database, table: sa.Table, rows: Sequence[sa.Row[Any]]

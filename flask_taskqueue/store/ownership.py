@@ -70,8 +70,7 @@ class Ownership:
         if connection is not None:
             _heed(self._settle(connection, ours, take_over=True))
             return
-        with self._database.reading() as reader:
-            owner = self._owner(reader)
+        owner = self._database.read(self._owner)
         if owner is None or not ours.is_up_to_date(owner):
             _heed(self._database.transact(lambda own: self._settle(own, ours, take_over=True)))
         self.confirm()

@@ -38,8 +38,7 @@ def refuse_elsewhere(
         store.transact(lambda connection: store.dispatchers.remove(connection, name))
     if theirs is None:
         return
-    with store.reading() as connection:
-        ours = store.database.dialect.place(connection)
+    ours = store.read(store.database.dialect.place)
     raise ConfigurationError(
         f"the application's session looks at {theirs}, where it does not see what the queue "
         f"has stored at {ours}, so that tasks which are "

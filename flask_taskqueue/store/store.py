@@ -161,6 +161,10 @@ class Store:
         """Run ``work`` in a transaction and commit; see `Database.transact`."""
         return self.database.transact(work, tries=tries, wait=wait, done=done)
 
+    def read(self, work: Work[Result]) -> Result:
+        """Run ``work``, which only reads; see `Database.read`."""
+        return self.database.read(work)
+
     def reading(self) -> AbstractContextManager[sa.Connection]:
         """Return a connection to read from; see `Database.reading`."""
         return self.database.reading()
@@ -208,8 +212,7 @@ class Store:
         if connection is not None:
             self._ensure(connection, self.queues.unknown(connection, self._unseen))
             return
-        with self.reading() as reader:
-            unknown = self.queues.unknown(reader, self._unseen)
+        unknown = self.read(lambda reader: self.queues.unknown(reader, self._unseen))
         if unknown:
             self.transact(partial(self._ensure, outdated=unknown))
         self._unseen = ()
@@ -245,7 +248,6 @@ class Store:
         This is for callers that only look.
         """
         if self._unseen:
-            with self.reading() as reader:
-                found = self.ownership.look(reader)
+            found = self.read(self.ownership.look)
             if found is None:
                 self.ensure_queues()

@@ -41,6 +41,12 @@ class DatabaseForTests(Database):
         """The microseconds by which the clock is put forward."""
         self._isolated = isolated
 
+    def read(self, work: Work[Result]) -> Result:
+        if self._isolated() is None:
+            return super().read(work)
+        with self.reading() as connection:
+            return work(connection)
+
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
         connection = self._isolated()

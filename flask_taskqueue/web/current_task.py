@@ -113,10 +113,11 @@ class CurrentTask:
             and time.monotonic() - self._asked_at > _ASK_AGAIN
         ):
             self._asked_at = time.monotonic()
-            with self._runtime.store.reading() as reader:
-                delivery.cancelled = (
+            delivery.cancelled = self._runtime.store.read(
+                lambda reader: (
                     self._runtime.store.leases.is_current(reader, self.id, self.attempt) is None
                 )
+            )
         delivery.cancel_seen |= delivery.cancelled and delivery.lease_uncertain
         return delivery.cancelled
 

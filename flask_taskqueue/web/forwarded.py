@@ -124,9 +124,7 @@ class Deliveries:
         """Return the answer for a task that could not be leased; None if it may be possible now."""
         store = self._runtime.store
         leases = store.delivered
-        with store.reading() as connection:
-            record = leases.get(connection, task_id)
-            left = None if record is None else leases.seconds_left(connection, record)
+        record, left = store.read(lambda reader: leases.look(reader, task_id))
         if record is None:
             return _done("There is no such task any more.")
         if State(record.state).is_finished:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import time
 
+import sqlalchemy as sa
 from flask import Flask, Request
 from werkzeug.wsgi import LimitedStream
 
@@ -120,11 +121,13 @@ def _verify(runtime: Runtime, request: Request, incoming: IncomingRequest) -> De
         return None
     if incoming.queue == PING:
         return _remote(runtime, ping_record(request.method, request.path), ping=True)
-    with runtime.store.reading() as reader:
-        record = runtime.store.leases.is_current(
-            reader, incoming.headers["webhook-id"], incoming.attempt
-        )
-        queue = None if record is None else runtime.store.added_queues.now(reader, record.queue)
+    store, task_id, attempt = runtime.store, incoming.headers["webhook-id"], incoming.attempt
+
+    def look(reader: sa.Connection) -> tuple[Record | None, QueueSettings | None]:
+        found = store.leases.is_current(reader, task_id, attempt)
+        return found, None if found is None else store.added_queues.now(reader, found.queue)
+
+    record, queue = store.read(look)
     if record is not None and (record.target is None) != (host == ""):
         return None
     incoming.stale = record is None

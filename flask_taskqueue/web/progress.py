@@ -50,8 +50,7 @@ def _report(runtime: Runtime, token: str) -> tuple[Response, int]:
         return _unknown(404)
     store = runtime.store
     try:
-        with store.reading() as connection:
-            row = store.tasks.progress_of(connection, task_id)
+        row = store.read(lambda connection: store.tasks.progress_of(connection, task_id))
     except TaskQueueError:
         return _unknown(503)
     if row is None:

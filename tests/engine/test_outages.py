@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from flask_taskqueue.engine import last_look
 from flask_taskqueue.process.clock import lease_clock
 from flask_taskqueue.store.database.dialects import connections as idle
 from flask_taskqueue.store.database.transaction import close_engine
-from tests.apps import Bench, bench
+from tests.apps import Bench, bench, served
 from tests.databases import Servers, TestDatabase, fresh
 from tests.outages import Proxy, switched
 from tests.waiting import wait_until
@@ -325,6 +325,18 @@ def run_out(queue: Bench, task: Task) -> None:
     queue.db.session.remove()
 
 
+def terminate_connections(database: TestDatabase) -> None:
+    """End all connections to a database of PostgreSQL, whatever they are in the midst of."""
+    address = sa.make_url(database.url)
+    other = address.set(database="postgres")
+    killer = sa.create_engine(other, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+    with killer.connect() as connection:
+        connection.execute(
+            sa.text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name"),
+            {"name": address.database},
+        )
+
+
 @pytest.mark.slow
 def test_tasks_run_while_connections_are_terminated(servers: Servers, tmp_path: Path) -> None:
     """Each once, whatever PostgreSQL had in hand for us when it ended them."""
@@ -339,21 +351,12 @@ def test_tasks_run_while_connections_are_terminated(servers: Servers, tmp_path: 
             ran.append(number)
 
         scheduler = start(queue)
-        killer = sa.create_engine(database.url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
         for number in range(10):
             queue.tasks.add_many([handler.spec(number=number * 10 + one) for one in range(10)])
-            with killer.connect() as connection:
-                connection.exec_driver_sql(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = "
-                    "current_database() AND pid <> pg_backend_pid()"
-                )
+            terminate_connections(database)
         wait_until(lambda: len(ran) >= 100, what="all have run")
         wait_until(lambda: scheduler.dispatcher.in_flight == 0, what="all are recorded")
         assert sorted(ran) == list(range(100))
-        with suppress(
-            TransientError
-        ):  # by a connection of this thread that was terminated: whoever reads is told, once
-            queue.tasks.find()
         assert {task.state for task in queue.tasks.find(limit=200)} == {State.SUCCEEDED}
         queue.runtime.stop()
 
@@ -361,18 +364,61 @@ def test_tasks_run_while_connections_are_terminated(servers: Servers, tmp_path: 
 def test_a_connection_that_was_terminated_while_it_was_idle_is_replaced(
     servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody is told of it."""
+    """Even where what is read is not read again."""
     monkeypatch.setattr(idle, "_IDLE", 0.0)
     with fresh("postgresql", servers, tmp_path) as database, bench(database.url) as queue:
-        assert queue.tasks.find() == []
-        killer = sa.create_engine(database.url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
-        with killer.connect() as connection:
-            connection.exec_driver_sql(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = "
-                "current_database() AND pid <> pg_backend_pid()"
-            )
-        close_engine(queue.db.engine)
-        assert queue.tasks.find() == []
+        for _ in range(2):
+            with queue.store.reading() as reader:
+                assert reader.scalar(sa.select(1)) == 1
+            terminate_connections(database)
+
+
+LOOKS: dict[str, Callable[[Bench, Task], object]] = {
+    "find": lambda queue, _: queue.tasks.find(),
+    "get": lambda queue, task: queue.tasks.get(task.id),
+    "result": lambda queue, task: queue.tasks.result(task.id),
+    "wait": lambda queue, task: queue.tasks.wait(task.id, 30),
+    "statistics": lambda queue, _: queue.tasks.statistics(),
+    "settings": lambda queue, _: queue.tasks.queue("added").settings,
+    "why": lambda queue, task: queue.tasks.why(task),
+    "schedules": lambda queue, _: queue.tasks.schedules(),
+    "pause": lambda queue, _: queue.tasks.queue("default").pause(),
+    "add": lambda queue, _: queue.tasks.add("/w", unique_key="one", on_conflict="replace"),
+}
+
+
+def test_who_looks_is_not_told_of_terminated_connections(servers: Servers, tmp_path: Path) -> None:
+    """However recently they were used."""
+    with fresh("postgresql", servers, tmp_path) as database, bench(database.url) as queue:
+        queue.tasks.worker("/w")(lambda: None)
+        queue.tasks.add_queue("added")
+        task = queue.run(queue.tasks.add("/w"))
+        for look in LOOKS.values():
+            look(queue, task)
+            terminate_connections(database)
+            look(queue, task)
+
+
+def test_a_delivery_by_http_survives_terminated_connections(
+    servers: Servers, tmp_path: Path
+) -> None:
+    """Those of the process that serves it, too: no attempt is used up."""
+    with fresh("postgresql", servers, tmp_path) as database, bench(database.url) as queue:
+        queue.tasks.worker("/w")(lambda: None)
+        serve, turn = queue.app.wsgi_app, threading.Lock()
+
+        def cut(environ: Any, start_response: Any) -> Any:
+            with turn:
+                terminate_connections(database)
+                return serve(environ, start_response)
+
+        queue.app.wsgi_app = cut  # type: ignore[method-assign]
+        tasks = [queue.tasks.add("/w") for _ in range(5)]
+        with served(queue.app) as url:
+            queue.runtime.drain(transport="http", base_url=url)
+        for task in tasks:
+            ended = queue.tasks.get(task.id)
+            assert (ended.state, ended.attempts) == (State.SUCCEEDED, 1)
 
 
 def test_a_server_that_is_not_there_is_a_transient_error(

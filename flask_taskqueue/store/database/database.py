@@ -11,21 +11,19 @@ from typing import TypeVar
 import sqlalchemy as sa
 
 from ...core.diagnosis.facts import Finding
-from ...core.errors import ConfigurationError, TablesOutdatedError, TransientError
+from ...core.errors import ConfigurationError, TransientError
 from ...process.interrupts import shielded
 from .dialects import Dialect, dialect_of, is_in_memory
-from .schema import CURRENT, Schema, SchemaChange, SchemaVersion, lacking_error, too_new_error
+from .schema import CURRENT, Schema, SchemaChange, SchemaVersion
 from .streams import refuse_stream
 from .tables import Tables
 from .transaction import (
     AUTOCOMMIT,
     CROWDED,
-    MovedError,
     RetriedTransaction,
     Wait,
     close_engine,
     in_callers_transaction,
-    raise_if_final,
     refuse_unfit_engine,
     unreachable,
 )
@@ -108,21 +106,35 @@ class Database:
         return self._run(work, tries, wait, done)
 
     def joined(self) -> AbstractContextManager[None]:
-        """Raise `TransientError` in this block for temporary failures of the caller's transaction.
-
-        Such a failure ends that transaction.
-        """
+        """Raise `TransientError` in this block for failures that end the caller's transaction."""
         return in_callers_transaction(self.dialect)
+
+    def read(self, work: Work[Result]) -> Result:
+        """Run ``work``, which only reads, and all of it again after a temporary failure.
+
+        Raises as `transact`. Nobody has to be told that a connection was closed while it lay idle.
+        """
+        self.open()
+
+        def read_once(transaction: RetriedTransaction) -> Result:
+            with untraced(), self._reading.begin() as connection:
+                transaction.working = True
+                return work(connection)
+
+        return self._retried(read_once, TRIES, Wait.PATIENTLY)
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
-        """Yield a connection to read from, in a transaction that takes no write lock."""
+        """Yield a connection to read from, in a transaction that takes no write lock.
+
+        A temporary failure is raised as `TransientError`, for a caller that tries again itself.
+        """
         self.open()
         try:
             with untraced(), self._reading.begin() as connection:
                 yield connection
         except sa.exc.DBAPIError as error:
-            self._raise_if_final(error, True)
+            self._counts(error, Wait.BRIEFLY, RetriedTransaction(1))
         except sa.exc.TimeoutError as error:
             raise TransientError(CROWDED) from error
 
@@ -164,15 +176,8 @@ class Database:
             changes = self._run(self.schema.upgrade, TRIES)
             self.stamp = self._run(self.schema.stamp, TRIES)
         except (sa.exc.DBAPIError, TransientError) as error:
-            refusal = error if isinstance(error, sa.exc.DBAPIError) else error.__cause__
-            if not isinstance(refusal, sa.exc.DBAPIError) or (
-                refusal is not error and not self.dialect.is_read_only(refusal)
-            ):
-                raise
-            raise TablesOutdatedError(
-                f"the database does not let the tables be changed ({refusal.orig}); flask "
-                "taskqueue upgrade --sql prints the statements"
-            ) from error
+            self.schema.refuse_unchangeable(error)
+            raise
         return changes
 
     def mark(self) -> None:
@@ -197,7 +202,7 @@ class Database:
         """Raise `TablesTooNewError` if dispatchers of this version must not use these tables."""
         self.open()
         if self.stamp is not None and self.stamp.is_too_new:
-            raise too_new_error(self.stamp)
+            raise self.stamp.too_new_error()
 
     def findings(self) -> list[Finding]:
         """Return what operators of dispatchers should know; an error means that none can run."""
@@ -223,21 +228,26 @@ class Database:
         wait: Wait = Wait.PATIENTLY,
         done: Work[Result | None] = lambda _: None,
     ) -> Result:
+        def run_once(transaction: RetriedTransaction) -> Result:
+            with (
+                shielded(),
+                untraced(),
+                self.around(),
+                self.write_lock,
+                self._begin() as connection,
+            ):
+                with self.dialect.at_once(connection) if wait is Wait.NOT else nullcontext():
+                    found = done(connection) if transaction.unsure else None
+                    return transaction.run(work, connection) if found is None else found
+
+        return self._retried(run_once, tries, wait)
+
+    def _retried(
+        self, run_once: Callable[[RetriedTransaction], Result], tries: int, wait: Wait
+    ) -> Result:
         transaction = RetriedTransaction(tries)
-        while True:
-            counted = True
-            try:
-                return self._run_once(
-                    partial(transaction.run, work), wait, done if transaction.unsure else None
-                )
-            except sa.exc.DBAPIError as error:
-                counted = self._counts(error, wait, transaction)
-            except MovedError as error:
-                if transaction.is_used_up:
-                    raise TransientError("what the transaction looked at kept changing") from error
-            except sa.exc.TimeoutError as error:
-                raise TransientError(CROWDED) from error
-            transaction.pause(counted=counted)
+        counts = partial(self._counts, wait=wait, transaction=transaction)
+        return transaction.repeat(partial(run_once, transaction), counts)
 
     def _counts(
         self, error: sa.exc.DBAPIError, wait: Wait, transaction: RetriedTransaction
@@ -245,14 +255,12 @@ class Database:
         """Return whether a failure uses up one of the tries; raise it if there is no other try."""
         if transaction.was_locked_out(error, wait, self.dialect):
             return False
-        self._raise_if_final(error, transaction.is_last(error), transaction)
+        passes = self.dialect.is_transient(error)
+        if self.dialect.is_missing(error) and self._ready:
+            self._ready, self._doubted, passes = False, True, True
+            self.open()
+        transaction.raise_if_final(error, passes=passes)
         return True
-
-    def _run_once(self, work: Work[Result], wait: Wait, done: Work[Result | None] | None) -> Result:
-        with shielded(), untraced(), self.around(), self.write_lock, self._begin() as connection:
-            with self.dialect.at_once(connection) if wait is Wait.NOT else nullcontext():
-                found = None if done is None else done(connection)
-                return work(connection) if found is None else found
 
     def _find_tables(self) -> None:
         self.stamp = self._read_stamp()
@@ -262,7 +270,7 @@ class Database:
         if missing and self._create:
             self.upgrade()
         elif lacking := [change for change in missing if change.kind != "index"]:
-            raise lacking_error(self.tables, lacking)
+            raise self.schema.lacking_error(lacking)
         self._complete, self._doubted = not missing, False
 
     def _read_stamp(self) -> SchemaVersion | None:
@@ -289,12 +297,3 @@ class Database:
             raise unreachable(error) from error
         except sa.exc.TimeoutError as error:
             raise TransientError(CROWDED) from error
-
-    def _raise_if_final(
-        self, error: sa.exc.DBAPIError, last: bool, transaction: RetriedTransaction | None = None
-    ) -> None:
-        passes = self.dialect.is_transient(error)
-        if self.dialect.is_missing(error) and self._ready:
-            self._ready, self._doubted, passes = False, True, True
-            self.open()
-        raise_if_final(error, transaction, passes=passes, last=last)

@@ -38,6 +38,13 @@ class SchemaVersion:
         """Whether dispatchers of this code must leave the tables to newer ones."""
         return self.oldest > CURRENT.version
 
+    def too_new_error(self) -> TablesTooNewError:
+        """Return the error for tables that dispatchers of this code must leave to newer ones."""
+        return TablesTooNewError(
+            f"the tables are of version {self.version} and need dispatchers of version "
+            f"{self.oldest}, this is version {CURRENT.version}: run the newer Flask-TaskQueue"
+        )
+
 
 CURRENT = SchemaVersion(version=2, oldest=2)
 """The version that this code's tables declare."""
@@ -108,6 +115,32 @@ class Schema:
             self.mark(connection)
         return changes
 
+    def lacking_error(self, lacking: Sequence[SchemaChange]) -> TablesMissingError:
+        """Return the error that says what the database lacks, and what adds it."""
+        tables = self._tables
+        if [change.name for change in lacking] == [table.name for table in tables.all]:
+            return TablesMissingError(
+                f"the database has no table {tables.task.name}; create it with: flask "
+                "taskqueue init-db "
+                "(or db.create_all(), or flask db migrate and flask db upgrade)"
+            )
+        return TablesOutdatedError(
+            f"the tables in the database are of an earlier version, {lacking[0]} is missing; "
+            "run: flask taskqueue upgrade "
+            "(or flask db migrate and flask db upgrade)"
+        )
+
+    def refuse_unchangeable(self, error: Exception) -> None:
+        """Raise `TablesOutdatedError` if an error says that the tables may not be changed."""
+        refusal = error if isinstance(error, sa.exc.DBAPIError) else error.__cause__
+        if not isinstance(refusal, sa.exc.DBAPIError):
+            return
+        if refusal is error or self._dialect.is_read_only(refusal):
+            raise TablesOutdatedError(
+                f"the database does not let the tables be changed ({refusal.orig}); flask "
+                "taskqueue upgrade --sql prints the statements"
+            ) from error
+
 
 def statements(changes: Iterable[SchemaChange], dialect: sa.Dialect) -> list[str]:
     """Return the statements of changes as they are sent to a database."""
@@ -116,29 +149,6 @@ def statements(changes: Iterable[SchemaChange], dialect: sa.Dialect) -> list[str
         for change in changes
         for statement in change.statements
     ]
-
-
-def too_new_error(stamp: SchemaVersion) -> TablesTooNewError:
-    """Return the error for tables that dispatchers of this version must leave to newer ones."""
-    return TablesTooNewError(
-        f"the tables are of version {stamp.version} and need dispatchers of version "
-        f"{stamp.oldest}, this is version {CURRENT.version}: run the newer Flask-TaskQueue"
-    )
-
-
-def lacking_error(tables: Tables, lacking: Sequence[SchemaChange]) -> TablesMissingError:
-    """Return the error that says what the database lacks, and what adds it."""
-    if [change.name for change in lacking] == [table.name for table in tables.all]:
-        return TablesMissingError(
-            f"the database has no table {tables.task.name}; create it with: flask "
-            "taskqueue init-db "
-            "(or db.create_all(), or flask db migrate and flask db upgrade)"
-        )
-    return TablesOutdatedError(
-        f"the tables in the database are of an earlier version, {lacking[0]} is missing; "
-        "run: flask taskqueue upgrade "
-        "(or flask db migrate and flask db upgrade)"
-    )
 
 
 def _missing(inspector: sa.Inspector, table: sa.Table) -> Iterator[SchemaChange]:

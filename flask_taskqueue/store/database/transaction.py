@@ -128,32 +128,6 @@ def unreachable(error: sa.exc.DBAPIError) -> TransientError:
     return TransientError(f"the database cannot be reached: {type(error.orig).__name__}")
 
 
-def raise_if_final(
-    error: sa.exc.DBAPIError,
-    transaction: RetriedTransaction | None,
-    *,
-    passes: bool,
-    last: bool,
-) -> None:
-    """Raise what a failed try means to its caller, unless there is to be another try.
-
-    There is none after the ``last``, nor if the failure neither ``passes`` nor lost its connection.
-    Once a transaction has begun, what fails without a statement is the driver, at a row that it
-    cannot read.
-    """
-    unsure = transaction is not None and transaction.unsure
-    unreached = is_unreached(error) and not (transaction is not None and transaction.working)
-    if not (passes or error.connection_invalidated or (unsure and unreached)):
-        if unreached:
-            raise unreachable(error) from error
-        raise error
-    if last:
-        raise TransientError(
-            f"the database keeps refusing: {type(error.orig).__name__}"
-            + (_UNSURE if unsure else "")
-        ) from error
-
-
 @contextmanager
 def in_callers_transaction(dialect: Dialect) -> Iterator[None]:
     """Raise `TransientError` in this block for temporary failures, which end the transaction.
@@ -232,6 +206,27 @@ class RetriedTransaction:
         self._committing, self.working = True, False
         return result
 
+    def repeat(
+        self, run_once: Callable[[], Result], counts: Callable[[sa.exc.DBAPIError], bool]
+    ) -> Result:
+        """Run it until it succeeds.
+
+        ``counts`` raises a failure of the database that is final, and of any other it says whether
+        it uses up one of the tries.
+        """
+        while True:
+            counted = True
+            try:
+                return run_once()
+            except sa.exc.DBAPIError as error:
+                counted = counts(error)
+            except MovedError as error:
+                if self._is_used_up:
+                    raise TransientError("what the transaction looked at kept changing") from error
+            except sa.exc.TimeoutError as error:
+                raise TransientError(CROWDED) from error
+            self._pause(counted=counted)
+
     def was_locked_out(self, error: sa.exc.DBAPIError, wait: Wait, dialect: Dialect) -> bool:
         """Return whether another transaction was in the way, and may be waited for once more.
 
@@ -244,19 +239,38 @@ class RetriedTransaction:
             return True
         return patient and dialect.is_deadlock(error)
 
-    def is_last(self, error: sa.exc.DBAPIError) -> bool:
+    def raise_if_final(self, error: sa.exc.DBAPIError, *, passes: bool) -> None:
+        """Raise what a failed try means to its caller, unless there is to be another try.
+
+        There is none after the last, nor if the failure neither ``passes`` nor lost its connection.
+        Once a try has begun, what fails without a statement is the driver, at a row that it cannot
+        read.
+        """
+        last = self._is_last(error)
+        unreached = is_unreached(error) and not self.working
+        if not (passes or error.connection_invalidated or (self.unsure and unreached)):
+            if unreached:
+                raise unreachable(error) from error
+            raise error
+        if last:
+            raise TransientError(
+                f"the database keeps refusing: {type(error.orig).__name__}"
+                + (_UNSURE if self.unsure else "")
+            ) from error
+
+    def _is_last(self, error: sa.exc.DBAPIError) -> bool:
         """Return whether the try that ended with this error was the last."""
         self.unsure |= self._committing and error.connection_invalidated
         self._committing = False
         silent = error.connection_invalidated and self.seconds > _PATIENCE
-        return silent or (self.seconds > _PATIENCE if self.unsure else self.is_used_up)
+        return silent or (self.seconds > _PATIENCE if self.unsure else self._is_used_up)
 
     @property
-    def is_used_up(self) -> bool:
+    def _is_used_up(self) -> bool:
         """Whether all tries have been used."""
         return self._attempt >= self._tries
 
-    def pause(self, *, counted: bool) -> None:
+    def _pause(self, *, counted: bool) -> None:
         """Wait before the next try, longer each time.
 
         ``counted`` says whether the failed one is one of the tries.

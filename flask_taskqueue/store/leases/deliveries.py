@@ -66,14 +66,22 @@ class DeliveredLeases:
         )
         if leased.rowcount != 1:
             return None
-        return self.get(connection, task_id)
+        return self.look(connection, task_id)[0]
 
-    def get(self, connection: sa.Connection, task_id: str) -> Record | None:
-        """Return the row of a task, or None if it was forgotten."""
+    def look(self, connection: sa.Connection, task_id: str) -> tuple[Record | None, float | None]:
+        """Return the row of a task, and how many seconds its lease still holds, if it is leased.
+
+        The row is None if the task was forgotten.
+        """
+        left = (self._ends_at - self._now).label("left")
         row = connection.execute(
-            sa.select(self._task).where(self._task.c.id == task_id)
+            sa.select(self._task, left).where(self._task.c.id == task_id)
         ).one_or_none()
-        return None if row is None else Record._make(row)
+        if row is None:
+            return None, None
+        record = Record._make(row[:-1])
+        is_leased = record.state == State.LEASED
+        return record, max(float(row.left) / SECOND, 0.0) if is_leased else None
 
     def expire(self, connection: sa.Connection, record: Record) -> bool:
         """Cancel a forwarded task that has expired; return whether that was so."""
@@ -88,18 +96,6 @@ class DeliveredLeases:
             return False
         self._finish.follow(connection, [Transition(record, State.CANCELLED, expired=True)], "")
         return True
-
-    def seconds_left(self, connection: sa.Connection, record: Record) -> float | None:
-        """Return how many seconds the lease of a task still holds; None if it is not leased."""
-        task = self._task
-        left = connection.scalar(
-            sa.select(self._ends_at - self._now).where(
-                task.c.id == record.id,
-                task.c.lease_id == record.lease_id,
-                is_state(task, State.LEASED),
-            )
-        )
-        return None if left is None else max(float(left) / SECOND, 0.0)
 
     def await_delivery(self, connection: sa.Connection, record: Record) -> bool:
         """Make a task forwarded again whose attempt has failed and is recorded.

@@ -57,9 +57,7 @@ def ready(runtime: Runtime) -> Health:
     version.
     """
     try:
-        with runtime.store.reading() as connection:
-            runtime.store.schedules.now(connection)
-            return Health(problems=_taken(runtime, connection))
+        return Health(problems=runtime.store.read(lambda reader: _unfit(runtime, reader)))
     except TaskQueueError as error:
         return Health(problems=(str(error),), reached=False)
 
@@ -107,6 +105,11 @@ def dispatching(runtime: Runtime, max_latency: float, *, in_detail: bool = False
         dispatchers=alive,
         oldest_due_seconds=round(waited, 3),
     )
+
+
+def _unfit(runtime: Runtime, connection: sa.Connection) -> tuple[str, ...]:
+    runtime.store.schedules.now(connection)  # a question that the database has to answer
+    return _taken(runtime, connection)
 
 
 def _taken(runtime: Runtime, connection: sa.Connection) -> tuple[str, ...]:
