@@ -8,12 +8,15 @@ from contextvars import ContextVar
 from datetime import datetime
 from typing import cast
 
+import sqlalchemy as sa
 from werkzeug.local import LocalProxy
 
 from ..core.delivery.delivery import Delivery
-from ..core.errors import shown
+from ..core.errors import TaskQueueError, shown
 from ..core.tasks.task import Task, TaskActions
 from ..core.times import to_datetime
+from ..engine.in_flight import SURE
+from ..process.clock import lease_clock
 from ..runtime import Runtime
 from .transaction import report_progress
 
@@ -75,10 +78,11 @@ class CurrentTask:
         """Report how far the handler has come, for `Task.progress`.
 
         ``done`` and ``total`` are counts, and ``note`` is a few words. The report is stored at most
-        twice a second. In a transactional handler it becomes visible when the handler commits if
-        the database is SQLite, or if the task has a unique_key and the transaction has changed the
-        queue or runs at REPEATABLE READ or SERIALIZABLE. Raises ValueError for numbers below 0, NaN
-        or above 2⁶³ and for a note that is not text, and TypeError for what is no number.
+        twice a second, and is left out while the database is away or locked. In a transactional
+        handler it becomes visible when the handler commits if the database is SQLite, or if the
+        task has a unique_key and the transaction has changed the queue or runs at REPEATABLE READ
+        or SERIALIZABLE. Raises ValueError for numbers below 0, NaN or above 2⁶³ and for a note that
+        is not text, and TypeError for what is no number.
         """
         # NaN is not within any bounds.
         if not all(0 <= number < _TOO_MANY for number in (done, total or 0)):
@@ -113,13 +117,25 @@ class CurrentTask:
             and time.monotonic() - self._asked_at > _ASK_AGAIN
         ):
             self._asked_at = time.monotonic()
-            delivery.cancelled = self._runtime.store.read(
-                lambda reader: (
-                    self._runtime.store.leases.is_current(reader, self.id, self.attempt) is None
-                )
-            )
+            self._ask()
         delivery.cancel_seen |= delivery.cancelled and delivery.lease_uncertain
         return delivery.cancelled
+
+    def _ask(self) -> None:
+        """Look whether the attempt is under way, which another process sees to.
+
+        If the database does not answer for so long, that one could not renew the lease either.
+        """
+        delivery, store, since = self._delivery, self._runtime.store, lease_clock()
+        try:
+            found = store.read(
+                lambda reader: store.leases.is_current(reader, self.id, self.attempt)
+            )
+        except (TaskQueueError, sa.exc.DBAPIError):
+            delivery.lease_uncertain = delivery.cancelled = since > delivery.held_until
+        else:
+            delivery.cancelled = found is None
+            delivery.held_until = since + SURE * self._runtime.settings.lease
 
 
 handling: ContextVar[CurrentTask] = ContextVar("flask_taskqueue.current_task")

@@ -16,10 +16,13 @@ from ..core.delivery.verdict import Reply, Verdict
 from ..core.errors import BadTransactionStateError, TransientError
 from ..core.states import Record
 from ..process.interrupts import shielded
+from ..process.logs import get_logger
 from ..runtime import Runtime
 from ..runtime.handler_context import own_handler
 from ..runtime.sessions import current, followed, has_changes, no_commit, refuse_autocommit
-from ..store import NOT_KEPT, StoredReply
+from ..store import NOT_KEPT, StoredReply, Wait
+
+_logger = get_logger()
 
 Answer = tuple[Response, Verdict]
 
@@ -65,14 +68,20 @@ def in_transaction(runtime: Runtime, delivery: Delivery, call: Callable[[], Answ
 def report_progress(runtime: Runtime, record: Record, progress: str) -> None:
     """Store how far a handler has come.
 
-    The report is stored at once, or in the handler's transaction if the two cannot be apart.
+    The report is stored at once, or in the handler's transaction if the two cannot be apart. One
+    that cannot be stored at once is left out: a handler does not fail for it, nor wait.
     """
     if runtime.binding.db is not None and _belongs_to_session(runtime, record):
         runtime.store.tasks.report(runtime.binding.session_connection(), record, progress)
     else:
-        runtime.store.transact(
-            lambda connection: runtime.store.tasks.report(connection, record, progress)
-        )
+        store = runtime.store
+        try:
+            store.transact(
+                lambda connection: store.tasks.report(connection, record, progress),
+                wait=Wait.BRIEFLY,
+            )
+        except TransientError as error:
+            _logger.info("the progress of task %s could not be stored: %s", record.id, error)
 
 
 def _belongs_to_session(runtime: Runtime, record: Record) -> bool:

@@ -338,6 +338,68 @@ def terminate_connections(database: TestDatabase) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("transport", ["wsgi", "http"])
+def test_a_handler_that_reports_and_asks_goes_on_while_the_database_is_away(
+    servers: Servers, tmp_path: Path, transport: str
+) -> None:
+    """A report is left out, and nobody says that the result is no longer wanted."""
+    with (
+        fresh("postgresql", servers, tmp_path) as database,
+        switched(database) as (url, switch),
+        bench(url) as queue,
+    ):
+        seen: list[bool] = []
+
+        @queue.tasks.worker("/w")
+        def handler() -> None:
+            current_task.progress(1, 3)
+            for away in (True, False):
+                switch(not away)
+                time.sleep(1.1)  # it asks once a second, and reports twice
+                seen.append(current_task.cancelled)
+                current_task.progress(2 if away else 3, 3)
+
+        task = handler.add()
+        queue.db.session.remove()
+        if transport == "wsgi":
+            queue.tasks.drain()
+        else:
+            with served(queue.app) as address:
+                queue.runtime.drain(transport="http", base_url=address)
+        ended = queue.tasks.get(task.id)
+        assert (ended.state, ended.attempts, seen) == (State.SUCCEEDED, 1, [False, False])
+        assert ended.progress is not None
+        assert ended.progress.done == 3
+
+
+@pytest.mark.slow
+def test_a_handler_over_http_is_told_when_its_lease_may_be_lost(
+    servers: Servers, tmp_path: Path
+) -> None:
+    """The database was away for as long as a lease; so whatever it answers, it runs again."""
+    with (
+        fresh("postgresql", servers, tmp_path) as database,
+        switched(database) as (url, switch),
+        bench(url, TASKQUEUE_LEASE=2, TASKQUEUE_RETRY={"min_backoff_seconds": 0}) as queue,
+    ):
+        seen: list[int] = []
+
+        @queue.tasks.worker("/w")
+        def handler() -> None:
+            if current_task.attempt == 1:
+                switch(False)
+                wait_until(lambda: current_task.cancelled, what="it is told")
+                switch(True)
+            seen.append(current_task.attempt)
+
+        task = handler.add()
+        queue.db.session.remove()
+        with served(queue.app) as address:
+            queue.runtime.drain(transport="http", base_url=address)
+        assert (queue.tasks.get(task.id).state, seen) == (State.SUCCEEDED, [1, 2])
+
+
+@pytest.mark.slow
 def test_tasks_run_while_connections_are_terminated(servers: Servers, tmp_path: Path) -> None:
     """Each once, whatever PostgreSQL had in hand for us when it ended them."""
     with (
