@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import sqlalchemy as sa
 
-from ....core.states import LIVE, State
+from ....core.states import LIVE, Record, State
+from ..prepared import Prepared
 
 LIVE_ROWS = sa.text("due_at IS NOT NULL")
 """The rows of the index, if a database has partial indexes: finished tasks have no ``due_at``."""
@@ -69,3 +71,19 @@ def taken(task: sa.Table, now: sa.ColumnElement[int]) -> dict[str, Any]:
         "started_at": now,
         "first_tried_at": sa.func.coalesce(task.c.first_tried_at, now),
     }
+
+
+def claim_in_one_statement(
+    task: sa.Table, now: sa.ColumnElement[int], picked: sa.ColumnElement[bool]
+) -> Any:
+    """Return a claim by one UPDATE … RETURNING of the rows that are ``picked``."""
+    update = sa.update(task).where(picked).values(taken(task, now))
+    prepared = Prepared(update.returning(*task.c))
+
+    def claim(
+        connection: sa.Connection, which: Mapping[str, Any], how: Mapping[str, Any]
+    ) -> list[Record]:
+        rows = prepared.execute(connection, {**which, **how}).all()
+        return sorted(map(Record._make, rows), key=lambda record: (record.eta, record.id))
+
+    return claim

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,9 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from ....core.diagnosis.facts import Finding
-from ....core.states import Record
-from ..prepared import Prepared
-from .claims import taken
+from .claims import claim_in_one_statement
 from .connections import create_engine, ping_idle
 from .listen_notify import ListenNotify, driver_errors, is_direct
 from .transactions import SNAPSHOTS, Mark, TransactionId, limit_postgresql
@@ -173,22 +171,7 @@ class PostgreSQL:
         and so take more than asked.
         """
         pick = chosen.with_for_update(skip_locked=True).cte("pick")
-        statement = (
-            sa.update(task)
-            .where(task.c.id == pick.c.id)
-            .values(taken(task, self.now))
-            .returning(*task.c)
-        )
-
-        prepared = Prepared(statement)
-
-        def claim(
-            connection: sa.Connection, which: Mapping[str, Any], how: Mapping[str, Any]
-        ) -> list[Record]:
-            rows = prepared.execute(connection, {**which, **how}).all()
-            return sorted(map(Record._make, rows), key=lambda record: (record.eta, record.id))
-
-        return claim
+        return claim_in_one_statement(task, self.now, task.c.id == pick.c.id)
 
     def among(self, column: sa.ColumnElement[str], name: str = "among") -> sa.ColumnElement[bool]:
         return column == sa.func.any(sa.bindparam(name, type_=postgresql.ARRAY(sa.String)))

@@ -6,7 +6,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
@@ -15,11 +15,9 @@ from sqlalchemy.dialects import sqlite
 
 from ....core.diagnosis.facts import Finding
 from ....core.errors import ConfigurationError
-from ....core.states import Record
 from ....process.threads import NoThreadError, start_thread
-from ..prepared import Prepared
 from . import sqlite_findings
-from .claims import taken
+from .claims import claim_in_one_statement
 from .connections import create_engine
 from .transactions import BRIEF, Mark, Savepoint
 
@@ -125,22 +123,7 @@ class SQLite:
 
     def prepare_claim(self, task: sa.Table, chosen: sa.Select[Any]) -> Any:
         """Return one UPDATE whose subquery picks the rows; SQLite has no other writer meanwhile."""
-        statement = (
-            sa.update(task)
-            .where(task.c.id.in_(chosen))
-            .values(taken(task, self.now))
-            .returning(*task.c)
-        )
-
-        prepared = Prepared(statement)
-
-        def claim(
-            connection: sa.Connection, which: Mapping[str, Any], how: Mapping[str, Any]
-        ) -> list[Record]:
-            rows = prepared.execute(connection, {**which, **how}).all()
-            return sorted(map(Record._make, rows), key=lambda record: (record.eta, record.id))
-
-        return claim
+        return claim_in_one_statement(task, self.now, task.c.id.in_(chosen))
 
     def among(self, column: sa.ColumnElement[str], name: str = "among") -> sa.ColumnElement[bool]:
         return column.in_(
