@@ -92,12 +92,13 @@ def test_nothing_begins_when_a_pause_has_returned(
                 if line.word == "start" and line.at > returned
             }
             assert begun <= running
+            assert {row.attempts for row in here.history().rows} == {0, 1}
             queue.configure(rate=None)
             queue.resume()
             here.wait_begun(60)
             queue.purge()
             wait_until(lambda: not queue.find(state=State.LEASED), what="what runs has ended")
-        assert {row.attempts for row in here.history().rows} == {0, 1}
+        assert {row.attempts for row in here.history().rows} <= {0, 1}
 
 
 def test_a_dispatcher_that_does_not_answer_is_named(
