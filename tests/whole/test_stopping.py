@@ -63,6 +63,8 @@ SERVERS: Mapping[str, tuple[str, ...]] = {
         "tests.whole.loop_app:create_app",
     ),
     "flask run": (*FLASK, "run", "--port", "PORT"),
+    "flask run --debug": (*FLASK, "run", "--debug", "--port", "PORT"),
+    "app.run(debug=True)": ("-m", "tests.whole.debugged", "PORT"),
     "app.run": ("-c", RUN + "create_app().run(port=PORT)"),
     "wsgiref": ("-c", WSGIREF + "make_server('127.0.0.1', PORT, create_app()).serve_forever()"),
 }
@@ -154,6 +156,24 @@ def test_other_signals_that_end_a_server_are_no_crashes_either(
         assert server.wait(60) == (0 if number is signal.SIGINT else -number)
     back = loop_app.tasks.get(task)
     assert (back.state, back.attempts, back.crashes) == (State.SCHEDULED, 0, 0)
+
+
+@pytest.mark.parametrize("name", ["flask run", "flask run --debug", "app.run(debug=True)"])
+def test_ctrl_c_in_a_terminal_is_no_crash(app: Flask, tmp_path: Path, name: str) -> None:
+    """Where every process gets it: those who reload the code wait for those who serve."""
+    port = free_port()
+    with process(
+        command(name, port), {"FLASK_TASKQUEUE_GRACE_PERIOD": "2"}, tmp_path / "output"
+    ) as server:
+        ends = begin_slow(port, 1, tmp_path)
+        too_long = loop_app.slow.add(seconds=600).id
+        wait_until(lambda: deliveries(tmp_path, "start")[too_long], what="both run")
+        os.killpg(server.pid, signal.SIGINT)
+        assert server.wait(60) == 0
+    done, back = loop_app.tasks.get(ends), loop_app.tasks.get(too_long)
+    assert (done.state, done.attempts) == (State.SUCCEEDED, 1), (tmp_path / "output").read_text()
+    assert (back.state, back.attempts, back.crashes) == (State.SCHEDULED, 0, 0)
+    assert "Traceback" not in (tmp_path / "output").read_text()
 
 
 def test_a_second_ctrl_c_does_not_wait(app: Flask, tmp_path: Path) -> None:

@@ -24,13 +24,19 @@ _logger = get_logger()
 def check_kind(app: object) -> None:
     """Raise `ConfigurationError` for an app that this extension cannot serve.
 
-    That is one that is not Flask's, but Quart's for example, or one with ``host_matching``.
+    That is one that is not Flask's, but Quart's for example, one that has a `TaskQueue` already, or
+    one with ``host_matching``.
     """
     if not isinstance(app, Flask):
         kind = f"{type(app).__module__}.{type(app).__qualname__}"
         raise ConfigurationError(
             f"TaskQueue needs a Flask application, and this is a {kind}: handlers run in threads, "
             "within WSGI requests. An ASGI server can run a Flask application too"
+        )
+    if "taskqueue" in app.extensions:
+        raise ConfigurationError(
+            f"the application {app.name!r} has a TaskQueue already; make one only, TaskQueue(app, "
+            "db) or TaskQueue(app) without Flask-SQLAlchemy, and call its init_app once at most"
         )
     _check_hosts(app)
 

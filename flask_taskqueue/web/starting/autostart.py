@@ -242,7 +242,7 @@ def _stop_gracefully(is_hurried: Callable[[], bool]) -> None:
         while not (
             runtime.wait_idle(_NOT_LONG)
             or is_hurried()
-            or time.monotonic() > began + _grace(runtime)
+            or time.monotonic() > began + runtime.settings.grace_period
         ):
             continue
     for runtime in running:
@@ -255,12 +255,8 @@ def _stop(runtime: weakref.ref[Runtime], pid: int) -> None:
     live = runtime()
     if live is not None and os.getpid() == pid:
         with suppress(KeyboardInterrupt):
-            live.stop(_grace(live))
-
-
-def _grace(runtime: Runtime) -> float:
-    grace = runtime.settings.grace_period
-    return min(grace, _RELOAD_GRACE) if is_running_from_reloader() else grace
+            grace = live.settings.grace_period
+            live.stop(min(grace, _RELOAD_GRACE) if is_running_from_reloader() else grace)
 
 
 def _is_reloaders_parent() -> bool:

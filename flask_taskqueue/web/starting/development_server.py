@@ -1,15 +1,22 @@
 """Werkzeug's server, which serves under ``flask run`` and ``app.run``.
 
-This module finds out when it begins to serve, which applications, and where.
+This module finds out when it begins to serve, which applications, and where; and it has the
+reloader leave that process the time to end.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from socketserver import ForkingMixIn
+from subprocess import Popen
+from types import FrameType
+from typing import Any
 
 from flask import Flask
+from werkzeug._reloader import ReloaderLoop
 from werkzeug.serving import BaseWSGIServer
 
 Begin = Callable[[Flask, str | None], object]
@@ -36,7 +43,7 @@ def ends_with_its_request() -> bool:
 
 
 def _watch() -> None:
-    serve = BaseWSGIServer.serve_forever
+    serve, restart = BaseWSGIServer.serve_forever, ReloaderLoop.restart_with_reloader
 
     def serve_forever(server: BaseWSGIServer, poll_interval: float = 0.5) -> None:
         if isinstance(server, ForkingMixIn):
@@ -46,7 +53,49 @@ def _watch() -> None:
                 begin(app, _address(server))
         serve(server, poll_interval)
 
+    def restart_with_reloader(reloader: ReloaderLoop) -> int:
+        with _patient():
+            return restart(reloader)
+
     BaseWSGIServer.serve_forever = serve_forever  # type: ignore[assignment, method-assign]
+    ReloaderLoop.restart_with_reloader = restart_with_reloader  # type: ignore[assignment, method-assign]
+
+
+@contextmanager
+def _patient() -> Iterator[None]:
+    """Have this process, the parent of a reloader, wait for its child when it is to end.
+
+    By itself it kills the child a quarter of a second after Ctrl-C, and immediately after SIGTERM.
+    """
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    told: list[int] = []
+
+    def tell(number: int, frame: FrameType | None) -> None:
+        told.append(number)
+        child = _awaited(frame)
+        if child is not None and len(told) == 1:
+            child.terminate()  # in a terminal, it also gets each Ctrl-C itself
+        elif (child is None or len(told) > 2) and callable(act := before[signal.Signals(number)]):
+            act(number, frame)
+
+    ended_by = [number for number, act in before.items() if callable(act)]
+    for number in ended_by:
+        signal.signal(number, tell)
+    try:
+        yield
+    finally:
+        for number in ended_by:
+            signal.signal(number, before[number])
+
+
+def _awaited(frame: FrameType | None) -> Popen[Any] | None:
+    """Return the child for which the interrupted code waits."""
+    while frame is not None:
+        for value in list(frame.f_locals.values()):
+            if isinstance(value, Popen):
+                return value
+        frame = frame.f_back
+    return None
 
 
 def _applications(served: object, seen: list[object]) -> Iterator[Flask]:
