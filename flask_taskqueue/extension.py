@@ -70,10 +70,10 @@ class TaskQueue(Declarations, RunTimeQueues):
         """Set up an application: settings, tables, worker routes, commands and dispatcher.
 
         Raises `ConfigurationError` for a ``TASKQUEUE_`` key that is unknown or has an unusable
-        value, for an app that is not Flask's, for a malformed queue.yaml or cron.yaml (naming file
-        and line), for workers that cannot work in this app, and if another extension is registered
-        in place of Flask-SQLAlchemy. Raises `UnknownQueueError` for a worker or schedule whose
-        queue is not configured.
+        value, for an app that is not Flask's or has a `TaskQueue` already, for a malformed
+        queue.yaml or cron.yaml (naming file and line), for workers that cannot work in this app,
+        and if another extension is registered in place of Flask-SQLAlchemy. Raises
+        `UnknownQueueError` for a worker or schedule whose queue is not configured.
         """
         check_kind(app)
         settings = with_queue_yaml(app, Settings.of(app.config))

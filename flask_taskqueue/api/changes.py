@@ -52,9 +52,9 @@ def warn_if_unattended(runtime: Runtime, name: Callable[[], Sequence[str]]) -> N
         return
     if not alive:
         _logger.warning(
-            "no dispatcher is alive, so what was stored waits until one is (%s): run flask "
-            "taskqueue run, or a server of the application, "
-            "which starts one with its first request unless TASKQUEUE_DISPATCHER is off",
+            "no dispatcher is alive, so this waits for one: %s. Run flask taskqueue run, or a "
+            "server of the application, which starts one with its first request, unless "
+            "TASKQUEUE_DISPATCHER is off or its log says that the dispatcher does not start",
             ", ".join(name()[:3]) or "a change",
         )
 

@@ -89,9 +89,11 @@ def list_tasks(
     """List the tasks that match, newest first."""
     runtime = current_runtime()
     found = runtime.store.read(
-        lambda connection: _find(runtime, connection, task_filter or Filter(), limit, deep)
+        lambda connection: _find(runtime, connection, task_filter or Filter(), limit + 1, deep)
     )
-    tasks = [Task.of(record, Tasks.of(runtime)) for record in found.records]
+    tasks = [Task.of(record, Tasks.of(runtime)) for record in found.records[:limit]]
+    if len(found.records) > limit:
+        chatter(f"There are more; these are the newest {limit:,} (--limit).")
     if found.is_partial:
         chatter(_partial_note(task_filter or Filter()))
     if as_json:

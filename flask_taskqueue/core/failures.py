@@ -76,7 +76,7 @@ class Signature(NamedTuple):
 
         Numbers, quoted texts and identifiers in its error and path do not count.
         """
-        error = _unending(failure.error or "")[: 2 * _LONGEST]
+        error = unending(failure.error or "")[: 2 * _LONGEST]
         path = place_of(failure.url, failure.target)
         text = " ".join(_alike(error).split())[:_LONGEST]
         return cls(failure.queue, path, failure.reason, failure.status, text, _hosts(error))
@@ -118,7 +118,7 @@ def group(failures: Iterable[Failure]) -> list[Group]:
         signature = Signature.of(failure)
         found = groups.get(signature)
         if found is None:
-            error = _unending(failure.error or failure.reason)
+            error = unending(failure.error or failure.reason)
             found = groups[signature] = Group(
                 signature, error, failure.task_id, failure.finished_at, failure.finished_at, 0, {}
             )
@@ -148,7 +148,7 @@ def _hosts(error: str) -> tuple[str, ...]:
     return tuple(sorted({next(filter(None, found), "") for found in _HOST.findall(error)}))
 
 
-def _unending(error: str) -> str:
+def unending(error: str) -> str:
     """Return an error without the words that say that its task gave up."""
     text, mark, rest = error.rpartition(_GAVE_UP)
     return text if mark and rest.endswith((" attempt)", " attempts)")) else error

@@ -39,6 +39,17 @@ def test_list_shows_what_fits(console: Console) -> None:
     assert re.search(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ", console.run("list", "--utc").stdout)
 
 
+def test_list_says_when_there_are_more(console: Console) -> None:
+    """Than it shows, whatever it is printed as."""
+    tasks = [console.add() for _ in range(3)]
+    newest = tasks[-1].id
+    result = console.run("list", "--limit", "1")
+    assert [row.split()[0] for row in result.stdout.splitlines()[1:]] == [newest]
+    assert result.stderr.startswith("There are more; these are the newest 1 (--limit).\n")
+    assert len(json.loads(console.run("list", "--limit", "2", "--json").stdout)) == 2
+    assert "There are more" not in console.run("list", "--limit", "3").stderr
+
+
 def test_list_as_json_has_stable_keys(console: Console) -> None:
     """Each field of the task; as a stream one line a task."""
     task = console.bench.run(console.add(name="one", countdown=0, serial_key="ana"))

@@ -410,6 +410,15 @@ def test_an_app_that_is_not_flasks_is_refused_by_name() -> None:
         TaskQueue(Blueprint("mine", __name__))  # type: ignore[arg-type]
 
 
+def test_an_app_has_one_queue(make: Callable[..., Flask]) -> None:
+    """A second one would take its place with some of the workers only."""
+    app = make()
+    tasks = TaskQueue(app)
+    for again in (lambda: TaskQueue(app), lambda: tasks.init_app(app)):
+        with pytest.raises(ConfigurationError, match="has a TaskQueue already"):
+            again()
+
+
 def test_an_app_that_matches_hosts_is_refused(make: Callable[..., Flask]) -> None:
     """None of its requests would reach a worker; also if it begins to match them later."""
     app = Flask("hosts", host_matching=True, static_host="www.example.test")

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
+from ..failures import unending
 from ..states import State
-from ..times import plural, relative, to_datetime, utc
+from ..times import duration, plural, relative, to_datetime, utc
 from .facts import Facts
 
 _SILENT = 15.0
@@ -56,15 +57,14 @@ def running(facts: Facts) -> Why:
             f"({relative(until, facts.time)}), and the task is attempted again.",
             until,
         )
-    since = (
-        f" since {relative(to_datetime(record.started_at), facts.time)}"
-        if record.started_at
-        else ""
-    )
+    runs = "runs"
+    if record.started_at:
+        ran = facts.time - to_datetime(record.started_at)
+        runs = f"has been running for {duration(ran.total_seconds())}"
     reported = "" if holder is None else f", which reported {relative(holder.seen_at, facts.time)}"
     return Why(
         "running",
-        f"Attempt {record.attempts} runs{since.removesuffix(' ago')}, in "
+        f"Attempt {record.attempts} {runs}, in "
         f"{facts.process(record.held_by)}{reported}; "
         f"its lease lasts until {utc(until)} and is renewed while it runs.",
         until,
@@ -82,7 +82,7 @@ def _succeeded(facts: Facts) -> Why:
 
 def _dead(facts: Facts) -> Why:
     record = facts.record
-    error = sentence(record.last_error or f"the last reply was {record.last_status}")
+    error = sentence(unending(record.last_error or f"the last reply was {record.last_status}"))
     return Why(
         "dead",
         f"It gave up {_ended(facts)} after {plural(record.attempts, 'attempt')} "
