@@ -199,7 +199,8 @@ class Schedule:
             raise ValueError(
                 f"after is {after.isoformat()}; its year must be from {_YEARS[0]} to {_YEARS[-1]}"
             )
-        return self._rule.next_after(after.astimezone(UTC), self._zone)
+        found = self._rule.next_after(after.astimezone(UTC), self._zone)
+        return found.replace(fold=0)  # UTC repeats no time
 
     def next_runs(self, after: datetime, count: int = 5) -> list[datetime]:
         """Return the next ``count`` runs, as if each ended the moment it began."""
