@@ -45,7 +45,7 @@ class Tasks:
     def get(self, task_id: str) -> Task:
         """Return the task with this id, as it is now. Raises `UnknownTaskError`."""
         store = self._runtime.store
-        return store.read(lambda connection: Task.of(store.tasks.get(connection, task_id), self))
+        return store.read(lambda connection: Task.of(store.search.get(connection, task_id), self))
 
     def find(
         self,

@@ -49,7 +49,7 @@ def show(task_id: str, attempts: bool, as_curl: bool, as_json: bool, in_utc: boo
     runtime = current_runtime()
     chosen = task_id_of(runtime, task_id)
     with runtime.store.reading() as connection:
-        record = runtime.encryption.decrypt_record(runtime.store.tasks.get(connection, chosen))
+        record = runtime.encryption.decrypt_record(runtime.store.search.get(connection, chosen))
         ended = runtime.store.finished_tasks.attempts(connection, chosen)
     if as_curl:
         _show_curl(runtime, record)

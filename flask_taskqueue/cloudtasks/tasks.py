@@ -26,7 +26,6 @@ from ..core.tasks.request import PULL
 from ..core.times import to_micros
 from ..core.urls import is_absolute
 from ..runtime import session_view
-from ..store import Filter
 from .context import NOT_FOUND, Context, Reply, required
 from .new_tasks import new_task, own_url
 from .retry_config import retry_config
@@ -130,15 +129,9 @@ def find(context: Context, name: TaskName) -> Record:
 
 
 def _live(context: Context, connection: sa.Connection, name: TaskName) -> Record | None:
-    queue, word = name.queue.queue, name.task
-    search = context.runtime.store.search
-    found = search.find(connection, Filter(queue=queue, name=word), 1)
-    if not found and is_task_id(word):
-        found = [
-            record
-            for record in search.find(connection, Filter(queue=queue, ids=[word]), 1)
-            if record.name is None
-        ]
+    tasks = context.runtime.store.tasks
+    ids = tasks.ids_of(connection, name.queue.queue, [name.task])
+    found = tasks.get_all(connection, list(ids.values()))
     return found[0] if found and found[0].state in LIVE else None
 
 

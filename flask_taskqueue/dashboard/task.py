@@ -43,7 +43,7 @@ def page(runtime: Runtime, task_id: str) -> Page:
     """Show everything about a task: what it waits for, its attempts, its request."""
     store = runtime.store
     with store.reading() as connection:
-        record = store.tasks.get(connection, task_id)
+        record = store.search.get(connection, task_id)
         is_lost = bool(store.tasks.lost(connection, [task_id]))
         rows = store.finished_tasks.attempts(connection, task_id)
         dispatchers = {
@@ -128,7 +128,7 @@ def copy(runtime: Runtime, task_id: str) -> PlannedAction:
         )
     store = runtime.store
     record = store.read(
-        lambda connection: runtime.encryption.decrypt_record(store.tasks.get(connection, task_id))
+        lambda connection: runtime.encryption.decrypt_record(store.search.get(connection, task_id))
     )
     spec = _edited(runtime, record, request.form)
     return PlannedAction(

@@ -151,7 +151,7 @@ def content_type_of(headers: Mapping[str, str]) -> str:
 def _lines(runtime: Runtime, connection: sa.Connection, ids: Sequence[str]) -> list[dict[str, Any]]:
     """Return what a list shows of these tasks, without those that are gone."""
     lost = runtime.store.tasks.lost(connection, ids)
-    records = {record.id: record for record in runtime.store.tasks.get_all(connection, ids)}
+    records = {record.id: record for record in runtime.store.search.get_all(connection, ids)}
     return [
         {
             **line(runtime, records[task_id], is_lost=task_id in lost),

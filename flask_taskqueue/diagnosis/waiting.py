@@ -14,7 +14,7 @@ def why(runtime: Runtime, task_id: str) -> Why:
     """Say what a task waits for, or how it ended. Raises `UnknownTaskError`."""
     store = runtime.store
     facts = store.read(
-        lambda connection: store.task_facts.facts(connection, store.tasks.get(connection, task_id))
+        lambda connection: store.task_facts.facts(connection, store.search.get(connection, task_id))
     )
     record = facts.record
     may_begin = record.target is None and record.url.startswith("/")

@@ -46,7 +46,7 @@ def end_unreachable(
         last_reason="permanent",
         last_error="the stored task is malformed: no such queue, or a priority that is none",
     )
-    counters.add(connection, ends((row.queue, State.DEAD) for row in rows), "")
+    counters.add(connection, ends((row.queue, State.DEAD) for row in rows))
     return connection.execute(
         sa.update(task).where(task.c.id.in_(ids), is_state(task, State.SCHEDULED)).values(changes)
     ).rowcount
@@ -202,7 +202,7 @@ class FinishedTasks:
             return 0
         for table in (self._traceback, self._attempt):
             connection.execute(sa.delete(table).where(table.c.task_id.in_(ids)))
-        self._counters.add(connection, departures((row.queue, row.state) for row in rows), "")
+        self._counters.add(connection, departures((row.queue, row.state) for row in rows))
         return connection.execute(sa.delete(self._task).where(self._task.c.id.in_(ids))).rowcount
 
     def _taken_names(self, tombstones: Tombstones) -> sa.ColumnElement[bool]:

@@ -86,7 +86,7 @@ def take_over(store: Store, *, lease: float = 30) -> Record | None:
 def get(store: Store, task: str) -> Record:
     """A task's row."""
     with store.reading() as connection:
-        return store.tasks.get(connection, task)
+        return store.search.get(connection, task)
 
 
 def complete(

@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ...core.metrics import MEASURES
+from ...core.names import dispatcher_id
 from ...core.states import FINISHED, State
 from ..database.counter_tables import COUNTS, ROLLUP_COUNTS
 from ..database.dialects import Dialect
@@ -95,7 +96,7 @@ class Measures:
             .where(others)
             .order_by(meter.c.queue, meter.c.source)
             .limit(_AT_ONCE)
-            .with_for_update()
+            .with_for_update(skip_locked=True)
         ).all()
         sums: dict[str, dict[str, int]] = defaultdict(lambda: dict.fromkeys(MEASURES, 0))
         for row in rows:
@@ -167,6 +168,7 @@ _MEASURES = {
 }
 
 _KEY = ("queue", "slot", "source")
+_SOURCE = "taskqueue_source"
 _ENDED = tuple(state.value for state in _MEASURES)
 
 
@@ -216,9 +218,15 @@ class Counters:
         self._old = dialect.add_up(tables.tally, COUNTS)
         self.rollups: Rollups = Rollups(tables, dialect, self._slot)
 
-    def add(self, connection: sa.Connection, tallied: Tallied, source: str) -> None:
-        """Add counts. Writers that may write at the same time each have their own ``source``."""
+    def add(self, connection: sa.Connection, tallied: Tallied, source: str = "") -> None:
+        """Add counts. Writers that may write at the same time each have their own ``source``.
+
+        Without one it is that of the connection, on which one transaction runs at a time: those of
+        the app may stay open, and nobody else may have to wait for one, or be refused because of
+        it.
+        """
         ordered = sorted(tallied.items())
+        source = source or connection.info.setdefault(_SOURCE, dispatcher_id())
         for queue, counts in ordered:
             self._sums.add(connection, {"queue": queue, "source": source}, counts)
         self.measures.add(connection, ordered, source)
@@ -256,7 +264,7 @@ class Counters:
         counter = self._table
         late = sa.and_(counter.c.slot > 0, counter.c.slot <= self._slot - _HOUR - 1)
         rows = connection.execute(
-            sa.select(counter).where(late).limit(1000).with_for_update()
+            sa.select(counter).where(late).limit(1000).with_for_update(skip_locked=True)
         ).all()
         sums = no_counts()
         for row in rows:

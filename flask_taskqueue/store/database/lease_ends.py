@@ -1,8 +1,9 @@
 """Lease ends: when leases and holds run out, by their own rows or by renewals beside them.
 
 ``due_at`` of a leased task may pass although the task runs, and so may ``held_until`` of its hold,
-so no one else judges by them. Nor does a statement that writes in a transaction of the app read
-renewals: MariaDB would lock them until the transaction ends, so that they could not be prolonged.
+so no one else judges by them. Nor does a transaction of the app read renewals: MariaDB locks them
+until it ends for a statement that writes, and at SERIALIZABLE for any, so that they could not be
+prolonged.
 """
 
 from __future__ import annotations

@@ -99,7 +99,7 @@ class Finish:
             connection, [transition.record for transition in transitions if not transition.held]
         ):
             self.let_follow(connection, transitions)
-        self._counters.add(connection, _counts(transitions), "")
+        self._counters.add(connection, _counts(transitions))
 
     def _free_locks(
         self,

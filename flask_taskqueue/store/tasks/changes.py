@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ...core.errors import BadTaskStateError, TaskAlreadyExistsError, UnknownTaskError
+from ...core.errors import BadTaskStateError, TaskAlreadyExistsError
 from ...core.names import id_range
 from ...core.queues.rate_keys import is_rate_key
 from ...core.states import Record, State
@@ -15,7 +15,7 @@ from ...core.tasks.request import PULL
 from ..counters.counters import Counters, departures
 from ..database.dialects import Dialect
 from ..database.dialects.claims import is_state
-from ..database.lease_ends import is_lost, shown_columns
+from ..database.lease_ends import is_lost
 from ..database.tables import Tables
 from ..database.task_tables import ended
 from ..database.transaction import MovedError
@@ -24,11 +24,15 @@ from ..leases.finish import Finish, Transition
 from ..leases.holds import Holds
 from ..queues.deleted_queues import refuse_deleted
 from .filters import Filter
-from .search import Action, Selection, last_of_each_key
+from .search import Action, Selection, last_of_each_key, unknown_task_error
 
 
 class Tasks:
-    """A reader of tasks that also changes them; each method joins its connection's transaction."""
+    """A reader of tasks that also changes them; each method joins its connection's transaction.
+
+    The transaction may be the app's, so rows are read as they are, without renewals of their leases
+    (see `Search` for what is shown).
+    """
 
     def __init__(
         self,
@@ -45,7 +49,6 @@ class Tasks:
         self._selection = Selection(tables, dialect)
         self._now = dialect.now
         self._is_lost = is_lost(tables, dialect.now)
-        self._shown = shown_columns(tables)
         self._finish = finish
         self._counters = counters
         self._log = log
@@ -53,14 +56,10 @@ class Tasks:
 
     def get(self, connection: sa.Connection, task_id: str) -> Record:
         """Return the row of a task. Raises `UnknownTaskError`."""
-        row = connection.execute(
-            sa.select(*self._shown).where(*Filter(ids=[task_id]).conditions(self._task))
-        ).one_or_none()
-        if row is None:
-            raise UnknownTaskError(
-                f"there is no task {task_id!r}; it never was, or has been pruned"
-            )
-        return Record._make(row)
+        found = self.get_all(connection, [task_id])
+        if not found:
+            raise unknown_task_error(task_id)
+        return found[0]
 
     def progress_of(self, connection: sa.Connection, task_id: str) -> sa.Row[Any] | None:
         """Return the state and the progress of a task, without what it holds; None without one."""
@@ -71,12 +70,9 @@ class Tasks:
 
     def get_all(self, connection: sa.Connection, ids: Sequence[str]) -> list[Record]:
         """Return the rows of these tasks, as far as they exist."""
-        return [
-            Record._make(row)
-            for row in connection.execute(
-                sa.select(*self._shown).where(self._task.c.id.in_(list(ids)))
-            )
-        ]
+        these = Filter(ids=ids).conditions(self._task)
+        rows = connection.execute(sa.select(self._task).where(*these))
+        return [Record._make(row) for row in rows]
 
     def ids_of(self, connection: sa.Connection, queue: str, names: Sequence[str]) -> dict[str, str]:
         """Return the ids of a queue's tasks by their names; a task without one has its id."""
@@ -171,7 +167,6 @@ class Tasks:
         self._counters.add(
             connection,
             departures(((record.queue, record.state) for record in dead), requeued=True),
-            "",
         )
         for batch_id in sorted({record.batch_id for record in dead if record.batch_id is not None}):
             again = sum(record.batch_id == batch_id for record in dead)

@@ -9,6 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from ...core.errors import UnknownTaskError
 from ...core.states import LIVE, Record, State
 from ..database.dialects import Dialect
 from ..database.dialects.claims import is_state, waits_for_key
@@ -155,13 +156,33 @@ class SearchResult:
     is_partial: bool = False
 
 
+def unknown_task_error(task_id: str) -> UnknownTaskError:
+    """Return the error for an id that no task has."""
+    return UnknownTaskError(f"there is no task {task_id!r}; it never was, or has been pruned")
+
+
 class Search:
-    """A finder of tasks by a filter."""
+    """A finder of tasks as they are shown: ``due_at`` of a leased one is when its lease ends.
+
+    This is for connections that only read, never for a transaction of the app (see `lease_ends`).
+    """
 
     def __init__(self, tables: Tables) -> None:
         self._task = tables.task
         self._lock = tables.lock
         self._shown = shown_columns(tables)
+
+    def get(self, connection: sa.Connection, task_id: str) -> Record:
+        """Return a task. Raises `UnknownTaskError`."""
+        found = self.get_all(connection, [task_id])
+        if not found:
+            raise unknown_task_error(task_id)
+        return found[0]
+
+    def get_all(self, connection: sa.Connection, ids: Sequence[str]) -> list[Record]:
+        """Return these tasks, as far as they exist."""
+        these = Filter(ids=ids).conditions(self._task)
+        return _records(connection, sa.select(*self._shown).where(*these))
 
     def find(self, connection: sa.Connection, filter: Filter, limit: int) -> list[Record]:
         """Return the newest tasks that match, however many have to be examined."""
