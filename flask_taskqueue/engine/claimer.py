@@ -15,6 +15,7 @@ from ..core.queues.lanes import Lane, Lanes
 from ..core.queues.poison import is_poison, may_take_suspect
 from ..core.queues.slowdowns import UnknownHosts
 from ..core.states import Lease, Record, State
+from ..process.clock import lease_clock
 from ..process.logs import get_logger
 from ..store import AddedQueues, AttemptResult, Claims, LockedError, Store, Wait, apart, refusal
 from .last_look import LastLook, SlowHosts
@@ -67,12 +68,13 @@ class Claimer:
         lease: float,
         slots: int,
         kept: Callable[[], Collection[Lease]] = tuple,
+        renewed_at: Callable[[], float] = lease_clock,
     ) -> None:
         """Leave the leases that are ``kept`` here alone, though they may have run out.
 
         That happens when this process was paused: their handlers still run.
         """
-        self.last_look: LastLook = LastLook(claims, queues, lease)
+        self.last_look: LastLook = LastLook(claims, queues, lease, renewed_at)
         self._claims = claims
         self._queues = queues
         self._added = added
@@ -127,7 +129,7 @@ class Claimer:
         """
         if free <= 0 or any(one.age < one.delivery.alone_for for one in running):
             return Claimed([])
-        expired = lanes.expired() if lanes is not None else []
+        expired = self.last_look.expired(lanes)
         if self._suspects_turn and not beside and not any(one.delivery.suspect for one in running):
             trial = self._try_suspect(connection, expired, running)
             if trial is not None:
@@ -206,10 +208,7 @@ class Claimer:
     def _try_suspect(
         self, connection: sa.Connection, expired: Sequence[Lane], running: Sequence[Running]
     ) -> Claimed | None:
-        """Lease the first suspect whose lease ran out; return None if there is none.
-
-        Until the suspect can be tried nothing else is taken, so that its turn comes.
-        """
+        """Lease the first suspect whose lease ran out, before anything else; None without one."""
         for lane in expired:
             if not self._claims.takeovers.has_suspect(connection, lane, self._kept()):
                 continue

@@ -122,10 +122,12 @@ class Dispatcher:
             lease=lease,
             slots=concurrency,
             kept=self._in_flight.held,
+            renewed_at=lambda: self.heartbeat.renewed_at,
         )
         self._pool = Pool(concurrency, attempts, inline=store.database.in_memory)
         self._collected: list[Collected] = []
-        self.heartbeat: Heartbeat = Heartbeat(store, self._in_flight, lease, renewed)
+        late = self._claimer.last_look.lease_trust.lose
+        self.heartbeat: Heartbeat = Heartbeat(store, self._in_flight, lease, renewed, late)
         self._postponed = Postponed(store, self._in_flight, self._tell)
         self.pause_confirmations: PauseConfirmations = PauseConfirmations(
             store, self._in_flight, dispatcher_id

@@ -16,7 +16,7 @@ from ..core.states import Lease
 from ..process.clock import lease_clock
 from ..process.interrupts import interrupt
 from ..process.logs import get_logger
-from ..store import LockedError, Store, Wait
+from ..store import Store, Wait
 from .claimer import Running
 
 _logger = get_logger()
@@ -181,13 +181,20 @@ class Heartbeat:
         in_flight: InFlight,
         lease: float,
         renewed: Callable[[], object] = lambda: None,
+        late: Callable[[], object] = lambda: None,
     ) -> None:
-        """Call ``renewed`` now and whenever leases are renewed."""
+        """Call ``renewed`` now and whenever leases are renewed, and ``late`` if it took too long.
+
+        That is half a lease.
+        """
         self._store = store
         self._in_flight = in_flight
         self._lease = lease
         self._renewed = renewed
-        self._note(lease_clock())
+        self._late = late
+        self.renewed_at: float = lease_clock()
+        """When leases were last renewed, or could have been, on the clock of leases."""
+        self._note(self.renewed_at)
 
     def beat(self) -> None:
         """Renew the leases of what is in flight, and tell handlers that have lost theirs.
@@ -201,7 +208,7 @@ class Heartbeat:
             self._store.free_lapsed_places()
         except (TaskQueueError, sa.exc.DBAPIError) as error:
             _logger.warning("leases could not be renewed: %s", error)
-            self._in_flight.fence()
+        self._in_flight.fence()
 
     def catch_up(self) -> None:
         """Renew the leases if that has not been done for half a lease.
@@ -210,7 +217,7 @@ class Heartbeat:
         which runs before the next beat, would take over tasks that still run here. Leases that have
         run out are ours as long as nobody has taken them. Raises what `Database.transact` raises.
         """
-        if lease_clock() - self._renewed_at > self._lease / 2:
+        if lease_clock() - self.renewed_at > self._lease / 2:
             self._renew()
 
     def _renew(self) -> None:
@@ -219,60 +226,22 @@ class Heartbeat:
         ended = {one.lease for one in stopped}
         held = sorted(set(self._in_flight.held()) - ended)
         if held:
-            mine = renew(self._store, held, self._lease)
-            lost = set(held) - mine
+            mine, lost = self._store.renew(held, self._lease)
             self._in_flight.lost(lost)
             self._in_flight.renewed(mine, since, self._lease)
             ended |= lost - set(self._in_flight.held())  # recorded meanwhile
+        else:  # is there anybody who can?
+            self._store.transact(self._store.schedules.now, wait=Wait.BRIEFLY)
         self._note(since)
         if ended:
-            self._let_go(ended)
+            self._store.free_left_places(ended)
             self._in_flight.forget(stopped)
 
-    def _let_go(self, ended: Collection[Lease]) -> None:
-        """Free the places of handlers that have ended.
-
-        A place that is locked now becomes free once nobody renews it.
-        """
-        try:
-            self._store.transact(
-                lambda connection: self._store.holds.end(connection, ended), wait=Wait.BRIEFLY
-            )
-        except LockedError as error:
-            _logger.info("places that handlers have left are free later: %s", error)
-
     def _note(self, since: float) -> None:
-        self._renewed_at = since
+        if since - self.renewed_at > self._lease / 2:
+            self._late()
+        self.renewed_at = since
         self._renewed()
-
-
-def renew(store: Store, held: Collection[Lease], lease: float, *, tries: int = 6) -> set[Lease]:
-    """Renew leases; return those that are still held.
-
-    A lock on one task does not keep the others from being renewed: leases that the database refuses
-    together are renewed one by one, or noted beside the task. Raises what `Database.transact`
-    raises.
-    """
-    try:
-        return store.transact(
-            lambda connection: store.leases.renew(connection, held, lease),
-            tries=tries,
-            wait=Wait.BRIEFLY,
-        )
-    except LockedError:
-        return {found for one in held for found in _renew_alone(store, one, lease)}
-
-
-def _renew_alone(store: Store, one: Lease, lease: float) -> set[Lease]:
-    try:
-        return store.transact(
-            lambda connection: store.leases.renew(connection, [one], lease), wait=Wait.NOT
-        )
-    except LockedError:
-        store.transact(
-            lambda connection: store.leases.renewals.note(connection, [one], lease), wait=Wait.NOT
-        )
-        return {one}
 
 
 def renew_for(store: Store, settings: Settings, held_by: str) -> None:
@@ -293,4 +262,4 @@ def renew_for(store: Store, settings: Settings, held_by: str) -> None:
         if age < settings.deadline_of(queues[one.queue], one.deadline) + settings.lease
     ]
     if leases:
-        renew(store, leases, settings.lease, tries=1)
+        store.renew(leases, settings.lease, tries=1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 import sqlalchemy as sa
 
@@ -100,19 +100,31 @@ class LeaseTrust:
     """Whether leases that seem to have run out may be taken for lost.
 
     After an outage of the database, and when its clock was set forward, the leases of dispatchers
-    that live seem to have run out as well. For half a lease none counts as lost then, so that
-    everybody has renewed theirs.
+    that live seem to have run out as well. So they do after a transaction that has locked out all
+    others, as one of the app does on SQLite: this dispatcher could not renew its leases for half a
+    lease either. For half a lease none counts as lost then, so that everybody has renewed theirs.
     """
 
-    def __init__(self, lease: float) -> None:
-        """Take the number of seconds that a lease lasts."""
+    def __init__(self, lease: float, renewed_at: Callable[[], float]) -> None:
+        """Take the number of seconds that a lease lasts.
+
+        ``renewed_at`` says when this dispatcher last renewed its own, on the clock of leases.
+        """
         self._lease = lease
+        self._renewed_at = renewed_at
         self._lost_until = -math.inf
         self._seen: tuple[int, float] | None = None
 
     def lose(self) -> None:
         """Take no lease for lost in the next half of a lease."""
         self._lost_until = lease_clock() + self._lease / 2
+
+    def lasts(self) -> bool:
+        """Return whether leases may be taken for lost now."""
+        clock = lease_clock()
+        if clock - self._renewed_at() > self._lease / 2:
+            self.lose()
+        return clock >= self._lost_until
 
     def earliest(self, now: int) -> int:
         """Return the instant before which no lease ends, given the database's time ``now``."""
@@ -128,8 +140,14 @@ class LeaseTrust:
 class LastLook:
     """The last look of one dispatcher, used only by its drain."""
 
-    def __init__(self, claims: Claims, queues: Collection[str] | None, lease: float) -> None:
-        self.lease_trust: LeaseTrust = LeaseTrust(lease)
+    def __init__(
+        self,
+        claims: Claims,
+        queues: Collection[str] | None,
+        lease: float,
+        renewed_at: Callable[[], float],
+    ) -> None:
+        self.lease_trust: LeaseTrust = LeaseTrust(lease, renewed_at)
         self._claims = claims
         self._queues = queues
         self._looked_at = 0.0
@@ -179,6 +197,13 @@ class LastLook:
         if lanes.expired():
             self._usual = self._next = None  # suspects wait for their turn
         return lanes
+
+    def expired(self, lanes: Lanes | None) -> list[Lane]:
+        """Return the lanes with leases that ran out and may be taken over, by now.
+
+        Whoever asks may have waited for the database since the look.
+        """
+        return lanes.expired() if lanes is not None and self.lease_trust.lasts() else []
 
     def may_claim(self, lanes: Lanes | None) -> bool:
         """Return whether there may be anything to claim after a look that saw ``lanes``."""

@@ -183,6 +183,7 @@ def _mend(store: Store, transact: Callable[[Step], int], limit: float) -> None:
         )
     _empty_deleted_queues(store, transact, limit)
     store.free_lapsed_places()
+    store.free_unused_keys()
     while transact(store.forwarding.take_back) and time.monotonic() < limit:
         time.sleep(_BREATH)
     for mend in (store.locks.mend, store.counters.merge, store.counters.measures.merge):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from functools import partial
 
 import sqlalchemy as sa
@@ -13,6 +13,7 @@ from ..core.security.encryption import Encryption
 from ..core.settings.added_queue import KnownQueues
 from ..core.settings.app import KEEP_ATTEMPTS, MAX_BODY
 from ..core.settings.queue import QueueSettings
+from ..core.states import Lease
 from .adding.added_schedules import AddedSchedules
 from .adding.batches import Batches
 from .adding.conflicts import Conflicts
@@ -26,8 +27,9 @@ from .counters.ended_attempts import EndedAttempts
 from .counters.metrics import Metrics
 from .counters.statistics import Statistics
 from .database.database import TRIES, Database, Result, Work
-from .database.transaction import LockedError, Wait
+from .database.transaction import Wait
 from .encryption import KeyRotation
+from .in_parts import do_in_parts, renew
 from .leases.attempts import AttemptLog
 from .leases.circuits import Circuits
 from .leases.claims import Claims
@@ -185,13 +187,31 @@ class Store:
         """Let tasks go that wait for places that are vacant.
 
         A transaction of the app, or a process that died, has left the places vacant. If somebody
-        has locked a waiting task meanwhile, it is let go next time.
+        has locked a waiting task meanwhile, it is let go next time, and nobody else waits for it.
         """
-        with self.reading() as reader:
-            if not self.holds.have_lapsed(reader):
-                return
-        with suppress(LockedError):
-            self.transact(self.holds.lapse, wait=Wait.BRIEFLY)
+        do_in_parts(self.database, self.holds.lapse, self.read(self.holds.lapsed))
+
+    def free_left_places(self, leases: Collection[Lease]) -> None:
+        """Let tasks go that wait for the places of attempts that are over, as far as possible now.
+
+        What is locked becomes free once nobody renews it.
+        """
+        do_in_parts(self.database, self.holds.end, leases)
+
+    def free_unused_keys(self) -> None:
+        """Let tasks go that wait for a key that nobody has, in case something was missed."""
+        found = self.read(self.locks.waited_for)
+        do_in_parts(
+            self.database,
+            lambda connection, keys: self.locks.free(connection, {key: found[key] for key in keys}),
+            list(found),
+        )
+
+    def renew(
+        self, held: Collection[Lease], lease: float, *, tries: int = TRIES
+    ) -> tuple[set[Lease], set[Lease]]:
+        """Renew leases for a number of seconds; return the renewed and the lost ones."""
+        return renew(self.database, self.leases, held, lease, tries)
 
     def ensure_queues(self, connection: sa.Connection | None = None) -> None:
         """Check that the tables are ours and that each configured queue has a row.

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from ..core.delivery.delivery import Delivery
 from ..core.errors import TaskQueueError
-from ..engine.in_flight import SURE, renew
+from ..engine.in_flight import SURE
 from ..process.clock import lease_clock
 from ..process.interrupts import interrupt
 from ..process.logs import get_logger
@@ -89,15 +89,14 @@ class LeaseKeeper:
     def _renew(self, kept: list[Delivery], since: float) -> None:
         held = [delivery.lease for delivery in kept if not delivery.over]
         try:
-            mine = renew(self._store, held, self._lease) if held else set()
+            renewed, lost = self._store.renew(held, self._lease) if held else (set(), set())
         except (TaskQueueError, sa.exc.DBAPIError) as error:
             _logger.warning("leases could not be renewed: %s", error)
-            for delivery in kept:
-                if lease_clock() > delivery.held_until and not delivery.cancelled:
-                    delivery.lease_uncertain = delivery.cancelled = True
-            return
+            renewed, lost = set(), set()
         for delivery in kept:
-            if delivery.lease in mine:
+            if delivery.lease in renewed:
                 delivery.held_until = since + SURE * self._lease
-            elif not delivery.over:
+            elif delivery.lease in lost and not delivery.over:
                 delivery.cancelled = True
+            elif lease_clock() > delivery.held_until and not delivery.cancelled:
+                delivery.lease_uncertain = delivery.cancelled = True

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from flask_taskqueue import State, Task
+from flask_taskqueue import BadTaskStateError, State, Task
 from flask_taskqueue.engine.registration import Registration
 from flask_taskqueue.engine.scheduler import Scheduler
 from tests.apps import Bench, bench
@@ -55,7 +55,13 @@ class Stage:
         return tasks
 
     @contextmanager
-    def locked(self, lock: Callable[[], object], *, end: str = "rollback") -> Iterator[None]:
+    def locked(
+        self,
+        lock: Callable[[], object] = lambda: None,
+        *,
+        end: str = "rollback",
+        level: str | None = None,
+    ) -> Iterator[None]:
         """Within this another thread's session has done something, and has neither committed
         nor rolled it back, which it does then.
         """
@@ -66,6 +72,8 @@ class Stage:
             with self.queue.app.app_context():
                 session = self.queue.db.session
                 try:
+                    if level is not None:
+                        session.connection(execution_options={"isolation_level": level})
                     session.add(self.queue.Counter(id=9, count=0))
                     session.flush()
                     lock()
@@ -196,6 +204,52 @@ class TestWhatATransactionLocks:
         for task in held.values():
             assert stage.queue.tasks.get(task.id).state is State.CANCELLED
         assert {name: number for name, number in stage.runs.items() if number > 1} == {}
+
+    @pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
+    def test_what_is_refused(self, stage: Stage, level: str) -> None:
+        """Looked at is what is refused, and whatever it looks at may be locked until its end."""
+        tasks = stage.begin()
+
+        def refused() -> None:
+            for task in tasks.values():
+                for change in (task.run_now, task.requeue):
+                    with pytest.raises(BadTaskStateError):
+                        change()
+                assert stage.queue.tasks.get(task.id).due_at
+
+        with stage.locked(refused, level=level):
+            stage.go_on()
+        stage.check(tasks)
+
+    def test_places_of_other_keys(self, stage: Stage) -> None:
+        """A task that waits for one key is locked. Those that wait for others go on, whoever frees
+        their places.
+        """
+        first = {
+            key: stage.quick.options(serial_key=key, countdown=600).add(name=f"first {key}")
+            for key in "abc"
+        }
+        behind = {
+            key: stage.quick.options(serial_key=key).add(name=f"behind {key}") for key in "abc"
+        }
+        with stage.locked(lambda: stage.queue.tasks.get(behind["a"].id).delete()):
+            stage.queue.db.session.add(stage.queue.Counter(id=8, count=0))
+            for task in first.values():
+                task.delete()
+            stage.queue.db.session.commit()
+            for key in "bc":
+                assert behind[key].wait(60).state is State.SUCCEEDED
+            assert stage.runs["behind a"] == 0
+        assert behind["a"].wait(60).state is State.SUCCEEDED
+
+    def test_the_deletion_of_another_task(self, stage: Stage) -> None:
+        """Of the same queue: neither waits for the other."""
+        one, other = (stage.quick.options(countdown=600).add(name=name) for name in "ab")
+        with stage.locked(lambda: stage.queue.tasks.get(one.id).delete()):
+            stage.queue.db.session.add(stage.queue.Counter(id=8, count=0))
+            other.delete()
+            stage.queue.db.session.commit()
+            assert stage.queue.tasks.get(other.id).state is State.CANCELLED
 
     def test_a_batch(self, stage: Stage) -> None:
         """One of its tasks is deleted; the ends of the others cannot be counted."""
@@ -334,3 +388,27 @@ class TestWhatATransactionLocks:
             stage.go_on()
         assert stage.queue.tasks.get(crashed.id).wait(60).state is State.SUCCEEDED
         stage.check(tasks)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_the_only_write_lock(stage: Stage) -> None:
+    """The application keeps it for longer than a lease, so that nobody can renew any; then nobody
+    takes over what others run, before these have had their turn.
+    """
+    for number in range(3):
+        names = [f"{number} {one}" for one in range(4)]
+        stage.ends.update({name: threading.Event() for name in names})
+        held = [stage.held.add(name=name) for name in names]
+        wait_until(lambda names=names: all(stage.runs[one] for one in names), what="all run")  # type: ignore[misc]
+        with stage.locked():
+            ends = time.monotonic() + 2 * LEASE
+            wait_until(lambda ends=ends: time.monotonic() > ends, what="leases have run out")  # type: ignore[misc]
+        ends = time.monotonic() + LEASE
+        wait_until(lambda ends=ends: time.monotonic() > ends, what="they were renewed, or not")  # type: ignore[misc]
+        for name in names:
+            stage.ends[name].set()
+        for task in held:
+            ended = task.wait(60)
+            assert (ended.state, ended.attempts) == (State.SUCCEEDED, 1)
+    assert set(stage.runs.values()) == {1}

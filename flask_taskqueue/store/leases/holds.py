@@ -23,6 +23,7 @@ from ..database.lease_ends import is_held
 from ..database.tables import Tables
 from .finish import Finish
 
+_SOME = 1000
 _COLUMNS = (
     "task_id",
     "lease_id",
@@ -113,20 +114,25 @@ class Holds:
         """Let tasks go that wait for the places of a dispatcher that is gone with its attempts."""
         self._vacate(connection, self._remove(connection, self._hold.c.held_by == held_by))
 
-    def lapse(self, connection: sa.Connection) -> int:
-        """Let tasks go that wait for places whose holds have run out; return how many holds."""
-        lapsed = self._remove(connection, self._has_lapsed)
+    def lapsed(self, connection: sa.Connection) -> list[Lease]:
+        """Return the leases of some holds that have run out."""
+        hold = self._hold
+        rows = connection.execute(
+            sa.select(hold.c.task_id, hold.c.lease_id).where(self._has_lapsed).limit(_SOME)
+        )
+        return [(row.task_id, row.lease_id) for row in rows]
+
+    def lapse(self, connection: sa.Connection, leases: Collection[Lease]) -> int:
+        """Let tasks go that wait for the places of holds that have run out; return how many."""
+        lapsed = self._remove(
+            connection, sa.and_(self._are(leases), self._has_lapsed), unchanged=True
+        )
         self._vacate(connection, lapsed)
         return len(lapsed)
 
     def remove(self, connection: sa.Connection, leases: Collection[Lease]) -> Sequence[sa.Row[Any]]:
         """Remove holds, and return the vacant places for the caller to handle."""
         return self._remove(connection, self._are(leases)) if leases else []
-
-    def have_lapsed(self, connection: sa.Connection) -> bool:
-        """Return whether there is anything for `lapse` to do."""
-        lapsed = sa.select(self._hold.c.task_id).where(self._has_lapsed).limit(1)
-        return connection.scalar(lapsed) is not None
 
     def _are(self, leases: Collection[Lease]) -> sa.ColumnElement[bool]:
         return sa.tuple_(self._hold.c.task_id, self._hold.c.lease_id).in_(sorted(leases))
@@ -135,23 +141,24 @@ class Holds:
         return sa.and_(self._hold.c.task_id == lease[0], self._hold.c.lease_id == lease[1])
 
     def _remove(
-        self, connection: sa.Connection, which: sa.ColumnElement[bool]
+        self, connection: sa.Connection, which: sa.ColumnElement[bool], *, unchanged: bool = False
     ) -> Sequence[sa.Row[Any]]:
-        """Remove holds and return them, each to one caller only.
+        """Remove holds and return them, each to one caller only; those ``unchanged`` alone if told.
 
-        They are read without locks and removed by their key, so that changes that others have not
-        committed yet do not have to be waited for.
+        They are read without locks and removed by their key alone, so that changes that others have
+        not committed yet do not have to be waited for.
         """
         hold = self._hold
         rows = connection.execute(
             sa.select(hold).where(which).order_by(hold.c.task_id, hold.c.lease_id)
         ).all()
-        gone = sa.delete(hold).where(which)
-        return [
-            row
-            for row in rows
-            if connection.execute(gone.where(self._is((row.task_id, row.lease_id)))).rowcount == 1
-        ]
+        return [row for row in rows if self._is_removed(connection, row, unchanged)]
+
+    def _is_removed(self, connection: sa.Connection, row: sa.Row[Any], unchanged: bool) -> bool:
+        gone = sa.delete(self._hold).where(self._is((row.task_id, row.lease_id)))
+        if unchanged:
+            gone = gone.where(self._hold.c.held_until == row.held_until)
+        return connection.execute(gone).rowcount == 1
 
     def _vacate(self, connection: sa.Connection, vacant: Sequence[sa.Row[Any]]) -> None:
         if vacant:

@@ -104,13 +104,18 @@ class Locks:
         return {row.lock_key: row.lock_limit for row in connection.execute(keyed)}
 
     def mend(self, connection: sa.Connection) -> None:
-        """Let tasks go that wait for a free key, and forget keys that nothing waits for."""
+        """Forget keys that nothing waits for, and mend those with a rate."""
         task, lock = self._task, self._lock
         live = sa.select(task.c.id).where(
             task.c.lock_key == lock.c.lock_key, task.c.state.in_([state.value for state in LIVE])
         )
         forgotten = sa.and_(~live.exists(), self.rates.may_forget(connection))
         connection.execute(sa.delete(lock).where(forgotten))
+        self.rates.mend(connection)
+
+    def waited_for(self, connection: sa.Connection) -> dict[str, int | None]:
+        """Return some keys that tasks wait for, with their limits; none with a rate."""
+        task, lock = self._task, self._lock
         limit = (
             sa.select(sa.func.min(task.c.lock_limit))
             .where(waits_for_key(task, lock))
@@ -121,9 +126,8 @@ class Locks:
             sa.select(lock.c.lock_key, limit.label("most"))
             .where(waiting, ~is_rate_row(lock))
             .limit(1000)
-        ).all()
-        self.free(connection, {row.lock_key: row.most for row in found})
-        self.rates.mend(connection)
+        )
+        return {row.lock_key: row.most for row in found}
 
     def _firsts(
         self, connection: sa.Connection, limits: Mapping[str, int | None]

@@ -1,0 +1,79 @@
+"""What is done for many tasks or keys at once, and for each by itself if one of them is locked.
+
+A transaction of the app may keep one locked for as long as it likes. The others do not wait for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from typing import TypeVar
+
+import sqlalchemy as sa
+
+from ..core.states import Lease
+from .database.database import Database
+from .database.transaction import LockedError, Wait
+from .leases.leases import Leases
+
+Item = TypeVar("Item")
+
+
+def do_in_parts(
+    database: Database,
+    work: Callable[[sa.Connection, Collection[Item]], object],
+    items: Collection[Item],
+) -> None:
+    """Call ``work`` with all items, or with each in a transaction of its own but the locked ones.
+
+    Raises what `Database.transact` raises, except `LockedError`.
+    """
+
+    def do(some: Collection[Item], wait: Wait) -> None:
+        database.transact(lambda connection: work(connection, some), wait=wait)
+
+    if not items:
+        return
+    try:
+        do(items, Wait.BRIEFLY)
+    except LockedError:
+        for item in items:
+            with suppress(LockedError):  # it is left for later
+                do([item], Wait.NOT)
+
+
+def renew(
+    database: Database, leases: Leases, held: Collection[Lease], lease: float, tries: int
+) -> tuple[set[Lease], set[Lease]]:
+    """Renew leases; return those that were renewed, and those that are lost.
+
+    One that the database refuses is noted beside its task. If that is locked as well, it is neither
+    the one nor the other, which the next heartbeat may tell. Raises what `Database.transact`
+    raises, except `LockedError`.
+    """
+    try:
+        renewed = database.transact(
+            lambda connection: leases.renew(connection, held, lease),
+            tries=tries,
+            wait=Wait.BRIEFLY,
+        )
+        return renewed, set(held) - renewed
+    except LockedError:
+        renewed, lost = set[Lease](), set[Lease]()
+    for one in sorted(held):
+        with suppress(LockedError):
+            (renewed if _renew_alone(database, leases, one, lease) else lost).add(one)
+    return renewed, lost
+
+
+def _renew_alone(database: Database, leases: Leases, one: Lease, lease: float) -> bool:
+    try:
+        found = database.transact(
+            lambda connection: leases.renew(connection, [one], lease), wait=Wait.NOT
+        )
+        return bool(found)
+    except LockedError:
+        database.transact(
+            lambda connection: leases.renewals.note(connection, [one], lease), wait=Wait.NOT
+        )
+        return True
