@@ -190,8 +190,7 @@ def _insert(store: Store, connection: sa.Connection, new: NewTask) -> Added:
     """
     if new.unique_key is None or connection.engine is store.database.engine:
         return store.inserts.add(connection, new)
-    with store.reading() as reader:
-        return store.inserts.add_joined(connection, reader, new)
+    return store.inserts.add_joined(connection, store.read, new)
 
 
 def _insert_all(store: Store, connection: sa.Connection, news: Sequence[NewTask]) -> list[Added]:

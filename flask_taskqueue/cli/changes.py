@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import click
+import sqlalchemy as sa
 from flask.cli import with_appcontext
 
 from ..api.bulk import change_matching, forget_matching
@@ -261,8 +262,11 @@ def _purge_filter(
 
 def _count(runtime: Runtime, task_filter: Filter, forgets: bool) -> int:
     store = runtime.store
-    with store.reading() as connection:
+
+    def count(connection: sa.Connection) -> int:
         if forgets:
             kept = tombstones_of(store, Retention.of(runtime.settings), connection)
             return store.finished_tasks.count_some(connection, task_filter, kept)
         return store.tasks.count(connection, task_filter, Action.DELETE)
+
+    return store.read(count)

@@ -33,7 +33,10 @@ def refuse_elsewhere(
     """
     name = store.transact(store.dispatchers.add_probe_row)
     try:
-        theirs = _place_unless_seen(store, name, looking)
+        try:
+            theirs = _place_unless_seen(store, name, looking)
+        except TransientError:  # by a connection that lay idle in the app's pool, and was closed
+            theirs = _place_unless_seen(store, name, looking)
     finally:
         store.transact(lambda connection: store.dispatchers.remove(connection, name))
     if theirs is None:

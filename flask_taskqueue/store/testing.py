@@ -41,12 +41,6 @@ class DatabaseForTests(Database):
         """The microseconds by which the clock is put forward."""
         self._isolated = isolated
 
-    def read(self, work: Work[Result]) -> Result:
-        if self._isolated() is None:
-            return super().read(work)
-        with self.reading() as connection:
-            return work(connection)
-
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
         connection = self._isolated()
@@ -104,15 +98,12 @@ class DatabaseForTests(Database):
         with connection.begin_nested():
             return work(connection)
 
-    @contextmanager
-    def _connected(self, engine: sa.Engine | None = None) -> Iterator[sa.Connection]:
+    def _read(self, work: Work[Result], engine: sa.Engine) -> Result:
         connection = self._isolated()
         if connection is None:
-            with super()._connected(engine) as reader:
-                yield reader
-            return
+            return super()._read(work, engine)
         with connection.begin_nested():
-            yield connection
+            return work(connection)
 
 
 def _later(dialect: Dialect, ahead: Callable[[], int]) -> Dialect:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,6 +12,7 @@ from ...core.security.encryption import Encryption
 from ...core.states import Record
 from ...core.tasks.spec import Disposition, NewTask
 from ...process.logs import get_logger
+from ..database.database import Work
 from ..database.dialects import Dialect
 from ..database.prepared import Prepared
 from ..database.tables import Tables
@@ -84,18 +85,21 @@ class Inserts:
         )
 
     def add_joined(
-        self, connection: sa.Connection, reader: sa.Connection, new: NewTask
+        self,
+        connection: sa.Connection,
+        read: Callable[[Work[Record | None]], Record | None],
+        new: NewTask,
     ) -> tuple[Record, Disposition]:
         """Store a task as `add` does, in a transaction of the app's that may stay open.
 
         An insert that meets a taken key locks the row of the task that has it until the transaction
         ends, and whoever attempts that task would have to wait. So this first looks, without a
-        lock, for a task that keeps the key. ``reader`` sees what is committed now, whatever the
-        transaction's snapshot.
+        lock, for a task that keeps the key. What is ``read`` is what is committed now, whatever
+        the transaction's snapshot.
         """
         held = self.conflicts.find_holder(connection, new)
         if held is not None:
-            committed = self.conflicts.find_holder(reader, new)
+            committed = read(lambda reader: self.conflicts.find_holder(reader, new))
             if committed is not None and committed.id == held.id:
                 return stand_for(committed, new), "skipped"
         return self.add(connection, new)

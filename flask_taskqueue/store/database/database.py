@@ -77,8 +77,7 @@ class Database:
 
         Raises `ConfigurationError` if there is none.
         """
-        with self._connected() as connection:
-            file = self.dialect.file(connection)
+        file = self._look(self.dialect.file)
         if not file:
             raise ConfigurationError(
                 "the database's URL names a file, but connections lead to a database in "
@@ -115,13 +114,7 @@ class Database:
         Raises as `transact`. Nobody has to be told that a connection was closed while it lay idle.
         """
         self.open()
-
-        def read_once(transaction: RetriedTransaction) -> Result:
-            with untraced(), self._reading.begin() as connection:
-                transaction.working = True
-                return work(connection)
-
-        return self._retried(read_once, TRIES, Wait.PATIENTLY)
+        return self._read(work, self._reading)
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
@@ -164,8 +157,7 @@ class Database:
 
     def missing(self) -> list[SchemaChange]:
         """Return the parts of the tables that the database lacks. Raises `TransientError`."""
-        with self._connected() as connection:
-            return self.schema.missing(connection)
+        return self._look(self.schema.missing)
 
     def upgrade(self) -> list[SchemaChange]:
         """Add the missing parts to the tables, one process at a time, and return them.
@@ -194,9 +186,8 @@ class Database:
         """
         self.refuse_if_too_new()
         if self._shared is not None and not self.in_memory:
-            with self._connected(self._shared) as connection:
-                if self.dialect.commits_by_itself(connection):
-                    raise ConfigurationError(AUTOCOMMIT)
+            if self._look(self.dialect.commits_by_itself, self._shared):
+                raise ConfigurationError(AUTOCOMMIT)
 
     def refuse_if_too_new(self) -> None:
         """Raise `TablesTooNewError` if dispatchers of this version must not use these tables."""
@@ -275,25 +266,28 @@ class Database:
 
     def _read_stamp(self) -> SchemaVersion | None:
         try:
-            with self._connected() as connection:
-                return self.schema.stamp(connection)
+            return self._look(self.schema.stamp)
         except sa.exc.DBAPIError as error:
             if self.dialect.is_missing(error):
                 return None
             raise
 
-    @contextmanager
-    def _connected(self, engine: sa.Engine | None = None) -> Iterator[sa.Connection]:
-        """Yield a connection to look with before the tables are known to be there.
+    def _look(self, work: Work[Result], engine: sa.Engine | None = None) -> Result:
+        """Run ``work``, which looks before the tables are known to be there.
 
-        It comes from the queue's own engine unless another engine is given.
+        It gets a connection of the queue's own engine unless another engine is given.
         """
         try:
-            with untraced(), (engine or self._reading).begin() as connection:
-                yield connection
+            return self._read(work, engine or self._reading)
         except sa.exc.DBAPIError as error:
             if self.dialect.is_missing(error):
                 raise
             raise unreachable(error) from error
-        except sa.exc.TimeoutError as error:
-            raise TransientError(CROWDED) from error
+
+    def _read(self, work: Work[Result], engine: sa.Engine) -> Result:
+        def read_once(transaction: RetriedTransaction) -> Result:
+            with untraced(), engine.begin() as connection:
+                transaction.working = True
+                return work(connection)
+
+        return self._retried(read_once, TRIES, Wait.PATIENTLY)

@@ -6,11 +6,14 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
 
+from ...core.diagnosis.facts import Finding
 from ...core.errors import TaskQueueError
+from ...core.queues.lanes import Lanes
 from ...core.times import SECOND, utc
 from ...process.threads import NoThreadError, signals_blocked_in_uwsgi, start_thread
 from ...runtime import Runtime
@@ -73,16 +76,7 @@ def dispatching(runtime: Runtime, max_latency: float, *, in_detail: bool = False
     """
     store, outage = runtime.store, _outage(runtime, in_detail)
     try:
-        with store.reading() as connection:
-            alive = sum(one.is_alive for one in store.dispatchers.list(connection))
-            lanes = store.claims.lanes(connection)
-            taken = _taken(runtime, connection)
-            found = list(find_problems(runtime, connection))
-            waits = [
-                store.backlog.due_since(connection, lane.queue, lane.priority, lanes.now)
-                for lane in lanes.due()
-            ]
-            since = min((since for since in waits if since is not None), default=lanes.now)
+        alive, lanes, taken, found, since = store.read(partial(_seen, runtime))
     except TaskQueueError as error:
         return Health(problems=(str(error), *outage), reached=False)
     if lanes.due():
@@ -105,6 +99,23 @@ def dispatching(runtime: Runtime, max_latency: float, *, in_detail: bool = False
         dispatchers=alive,
         oldest_due_seconds=round(waited, 3),
     )
+
+
+def _seen(
+    runtime: Runtime, connection: sa.Connection
+) -> tuple[int, Lanes, tuple[str, ...], list[Finding], int]:
+    """Return what `dispatching` looks at, and since when the task waits that is due longest."""
+    store = runtime.store
+    alive = sum(one.is_alive for one in store.dispatchers.list(connection))
+    lanes = store.claims.lanes(connection)
+    taken = _taken(runtime, connection)
+    found = list(find_problems(runtime, connection))
+    waits = [
+        store.backlog.due_since(connection, lane.queue, lane.priority, lanes.now)
+        for lane in lanes.due()
+    ]
+    since = min((since for since in waits if since is not None), default=lanes.now)
+    return alive, lanes, taken, found, since
 
 
 def _unfit(runtime: Runtime, connection: sa.Connection) -> tuple[str, ...]:

@@ -58,13 +58,16 @@ class Collector:
         """Yield the families with their current values."""
         store = self._runtime.store
         self._runtime.see_queues()
-        with store.reading() as connection:
-            readings = store.metrics.all(connection)
-            cron = store.metrics.cron(connection)
-            dispatchers = _latest(store.dispatchers.list(connection))
-            open_circuits = len(store.circuits.open(connection))
-            now = store.schedules.now(connection).timestamp()
-            stamp = store.database.schema.stamp(connection)
+        readings, cron, dispatchers, open_circuits, now, stamp = store.read(
+            lambda connection: (
+                store.metrics.all(connection),
+                store.metrics.cron(connection),
+                _latest(store.dispatchers.list(connection)),
+                len(store.circuits.open(connection)),
+                store.schedules.now(connection).timestamp(),
+                store.database.schema.stamp(connection),
+            )
+        )
         values = _of_queues(readings) | _of_dispatchers(dispatchers, now)
         values["taskqueue_open_circuits"] = [((), open_circuits)]
         values["taskqueue_cron_last_success_timestamp_seconds"] = [
