@@ -175,8 +175,14 @@ def _keep_key(key: str) -> BaseResponse:
 
 
 def _page_view(page: Callable[..., Page]) -> Callable[..., Response]:
-    def view(**variables: Any) -> Response:
+    def look(**variables: Any) -> Response:
         return respond(_runtime(), page(_runtime(), **variables), _SECTIONS)
+
+    def view(**variables: Any) -> Response:
+        try:
+            return look(**variables)
+        except TransientError:  # by a connection, perhaps, that was closed while it lay idle
+            return look(**variables)
 
     return view
 

@@ -461,6 +461,41 @@ def test_who_looks_is_not_told_of_terminated_connections(servers: Servers, tmp_p
             look(queue, task)
 
 
+PATHS = (
+    "/taskqueue/",
+    "/taskqueue/tasks",
+    "/taskqueue/queues.json",
+    "/taskqueue/system",
+    "/taskqueue/health/ready",
+    "/taskqueue/health/dispatcher",
+    "/taskqueue/metrics",
+)
+
+
+@pytest.mark.slow
+def test_pages_health_and_metrics_survive_terminated_connections(
+    servers: Servers, tmp_path: Path
+) -> None:
+    """They say the same as before."""
+    settings: dict[str, Any] = {
+        "TASKQUEUE_DASHBOARD_ACCESS": lambda: True,
+        "TASKQUEUE_METRICS_ACCESS": lambda: True,
+        "TASKQUEUE_DASHBOARD": True,
+        "TASKQUEUE_METRICS": True,
+    }
+    with (
+        fresh("postgresql", servers, tmp_path) as database,
+        bench(database.url, **settings) as queue,
+    ):
+        client = queue.app.test_client()
+        for path in PATHS:
+            before = client.get(path).status_code
+            terminate_connections(database)
+            after = client.get(path)
+            assert (after.status_code, "refusing" in after.text) == (before, False), path
+            assert before != 404, path
+
+
 def test_a_delivery_by_http_survives_terminated_connections(
     servers: Servers, tmp_path: Path
 ) -> None:
