@@ -18,6 +18,9 @@ from .leases.leases import Leases
 
 Item = TypeVar("Item")
 
+_PATIENCE = 2
+"""The number of locked items that are waited for, a moment each."""
+
 
 def do_in_parts(
     database: Database,
@@ -26,6 +29,8 @@ def do_in_parts(
 ) -> None:
     """Call ``work`` with all items, or with each in a transaction of its own but the locked ones.
 
+    Where others can go on beside it, the transaction for all waits for nobody: meanwhile it would
+    keep from them whatever it has already changed. After a few locked items nor do the others.
     Raises what `Database.transact` raises, except `LockedError`.
     """
 
@@ -35,11 +40,15 @@ def do_in_parts(
     if not items:
         return
     try:
-        do(items, Wait.BRIEFLY)
+        do(items, Wait.BRIEFLY if database.dialect.locks_by_writing else Wait.NOT)
+        return
     except LockedError:
-        for item in items:
-            with suppress(LockedError):  # it is left for later
-                do([item], Wait.NOT)
+        patience = _PATIENCE
+    for item in items:
+        try:
+            do([item], Wait.BRIEFLY if patience > 0 else Wait.NOT)
+        except LockedError:  # it is left for later
+            patience -= 1
 
 
 def renew(
