@@ -10,7 +10,7 @@ from contextlib import suppress
 import sqlalchemy as sa
 
 from ..core.delivery.delivery import Delivery
-from ..core.errors import TaskQueueError
+from ..core.errors import TaskQueueError, TransientError
 from ..core.settings.app import Settings
 from ..core.states import Lease
 from ..process.clock import lease_clock
@@ -230,12 +230,22 @@ class Heartbeat:
             self._in_flight.lost(lost)
             self._in_flight.renewed(mine, since, self._lease)
             ended |= lost - set(self._in_flight.held())  # recorded meanwhile
-        else:  # is there anybody who can?
-            self._store.transact(self._store.schedules.now, wait=Wait.BRIEFLY)
+        elif not self._could_renew():
+            return
         self._note(since)
         if ended:
             self._store.free_left_places(ended)
             self._in_flight.forget(stopped)
+
+    def _could_renew(self) -> bool:
+        """Return whether the database lets anybody renew, where nothing is to be renewed here."""
+        try:
+            self._store.transact(self._store.schedules.now, tries=1, wait=Wait.BRIEFLY)
+        except TransientError:
+            return False
+        finally:
+            self._renewed()  # this process lives, whatever the database says
+        return True
 
     def _note(self, since: float) -> None:
         if since - self.renewed_at > self._lease / 2:

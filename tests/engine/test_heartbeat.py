@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+
+import pytest
 import sqlalchemy as sa
 
 from flask_taskqueue.core.names import lease_id
-from flask_taskqueue.engine.in_flight import renew_for
+from flask_taskqueue.engine.in_flight import Heartbeat, InFlight, renew_for
 from tests.apps import bench
 from tests.databases import TestDatabase
 
@@ -56,3 +59,25 @@ def test_what_has_passed_its_deadline_by_a_lease_is_not_renewed(database: TestDa
             "own deadline",
             "its queue's",
         }
+
+
+@pytest.mark.slow
+def test_an_idle_heartbeat_knows_that_nobody_can_renew(
+    sqlite_database: TestDatabase, caplog: pytest.LogCaptureFixture
+) -> None:
+    """While the application has the only write lock. Nothing of this process is lost meanwhile, so
+    it does not complain, and it shows that it lives.
+    """
+    with bench(sqlite_database.url) as queue:
+        pulses: list[bool] = []
+        heartbeat = Heartbeat(queue.store, InFlight(), 30.0, lambda: pulses.append(True))
+        begun = heartbeat.renewed_at
+        engine = sa.create_engine(sqlite_database.url, poolclass=sa.NullPool)
+        with engine.connect() as connection:
+            connection.exec_driver_sql("UPDATE counter SET count = 1")
+            heartbeat.beat()
+            connection.rollback()
+        assert (heartbeat.renewed_at, len(pulses)) == (begun, 2)
+        heartbeat.beat()
+        assert heartbeat.renewed_at > begun
+        assert not [one for one in caplog.records if one.levelno >= logging.WARNING]
