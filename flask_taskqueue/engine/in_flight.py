@@ -28,9 +28,6 @@ STOP_PATIENCE = 2.0
 _AGAIN = 0.01
 """The seconds until the next try to interrupt a handler that could not be interrupted."""
 
-SURE = 0.8
-"""The fraction of a lease after which it is not relied upon any more unless it was renewed."""
-
 
 class InFlight:
     """The deliveries of one dispatcher from their claim until they are recorded or released.
@@ -53,7 +50,7 @@ class InFlight:
     def begin(self, deliveries: Iterable[Delivery], since: float, lease: float) -> None:
         """Add deliveries leased for ``lease`` seconds from ``since``, on the clock of leases."""
         for delivery in deliveries:
-            delivery.held_until = since + SURE * lease
+            delivery.hold(since, lease)
             self._deliveries[delivery.lease] = delivery
 
     def end(self, delivery: Delivery) -> None:
@@ -142,16 +139,13 @@ class InFlight:
         """Note that leases were renewed by a statement sent at ``since`` (clock of leases)."""
         for delivery in self:
             if delivery.lease in leases:
-                delivery.held_until = since + SURE * lease
-                if delivery.lease_uncertain and not delivery.cancel_seen:
-                    delivery.lease_uncertain = delivery.cancelled = False
+                delivery.hold(since, lease)
 
     def fence(self) -> None:
         """Tell handlers whose leases may have run out, before anybody else can take their tasks."""
         now = lease_clock()
         for delivery in self:
-            if now > delivery.held_until and not delivery.cancelled:
-                delivery.lease_uncertain = delivery.cancelled = True
+            delivery.fence(now)
 
     def _behind(self) -> list[Delivery]:
         """Return deliveries that take no slot any more: put off, or with threads left behind."""

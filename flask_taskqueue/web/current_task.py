@@ -15,7 +15,6 @@ from ..core.delivery.delivery import Delivery
 from ..core.errors import TaskQueueError, shown
 from ..core.tasks.task import Task, TaskActions
 from ..core.times import to_datetime
-from ..engine.in_flight import SURE
 from ..process.clock import lease_clock
 from ..runtime import Runtime
 from .transaction import report_progress
@@ -132,10 +131,12 @@ class CurrentTask:
                 lambda reader: store.leases.is_current(reader, self.id, self.attempt)
             )
         except (TaskQueueError, sa.exc.DBAPIError):
-            delivery.lease_uncertain = delivery.cancelled = since > delivery.held_until
+            delivery.fence(since)
+            return
+        if found is None:
+            delivery.cancelled = True
         else:
-            delivery.cancelled = found is None
-            delivery.held_until = since + SURE * self._runtime.settings.lease
+            delivery.hold(since, self._runtime.settings.lease)
 
 
 handling: ContextVar[CurrentTask] = ContextVar("flask_taskqueue.current_task")

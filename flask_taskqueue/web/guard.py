@@ -14,7 +14,6 @@ from ..core.delivery.delivery import ENVIRON_KEY, Delivery
 from ..core.diagnosis.ping import PING, ping_record
 from ..core.settings.queue import QueueSettings
 from ..core.states import Record
-from ..engine.in_flight import SURE
 from ..process.clock import lease_clock
 from ..runtime import Runtime
 from .incoming import INCOMING_KEY, IncomingRequest
@@ -139,13 +138,8 @@ def _verify(runtime: Runtime, request: Request, incoming: IncomingRequest) -> De
 def _remote(
     runtime: Runtime, record: Record, queue: QueueSettings | None = None, *, ping: bool = False
 ) -> Delivery:
-    started, sure_until = time.monotonic(), lease_clock() + SURE * runtime.settings.lease
+    started = time.monotonic()
     expires = started + runtime.settings.deadline_of(queue, record.deadline)
-    return Delivery(
-        record=record,
-        started=started,
-        expires=expires,
-        held_until=sure_until,
-        remote=True,
-        ping=ping,
-    )
+    delivery = Delivery(record=record, started=started, expires=expires, remote=True, ping=ping)
+    delivery.hold(lease_clock(), runtime.settings.lease)
+    return delivery

@@ -14,7 +14,6 @@ import sqlalchemy as sa
 
 from ..core.delivery.delivery import Delivery
 from ..core.errors import TaskQueueError
-from ..engine.in_flight import SURE
 from ..process.clock import lease_clock
 from ..process.interrupts import interrupt
 from ..process.logs import get_logger
@@ -47,7 +46,7 @@ class LeaseKeeper:
 
         Raises `NoThreadError`.
         """
-        delivery.held_until = since + SURE * self._lease
+        delivery.hold(since, self._lease)
         with self._counting:
             self._kept[delivery.lease] = delivery
             begins, self._works = not self._works, True
@@ -95,8 +94,8 @@ class LeaseKeeper:
             renewed, lost = set(), set()
         for delivery in kept:
             if delivery.lease in renewed:
-                delivery.held_until = since + SURE * self._lease
+                delivery.hold(since, self._lease)
             elif delivery.lease in lost and not delivery.over:
                 delivery.cancelled = True
-            elif lease_clock() > delivery.held_until and not delivery.cancelled:
-                delivery.lease_uncertain = delivery.cancelled = True
+            else:
+                delivery.fence(lease_clock())

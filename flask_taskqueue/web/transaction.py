@@ -69,7 +69,7 @@ def report_progress(runtime: Runtime, record: Record, progress: str) -> None:
     """Store how far a handler has come.
 
     The report is stored at once, or in the handler's transaction if the two cannot be apart. One
-    that cannot be stored at once is left out: a handler does not fail for it, nor wait.
+    that cannot be stored soon is left out: a handler does not fail for it, nor wait for long.
     """
     if runtime.binding.db is not None and _belongs_to_session(runtime, record):
         runtime.store.tasks.report(runtime.binding.session_connection(), record, progress)
@@ -78,6 +78,7 @@ def report_progress(runtime: Runtime, record: Record, progress: str) -> None:
         try:
             store.transact(
                 lambda connection: store.tasks.report(connection, record, progress),
+                tries=1,
                 wait=Wait.BRIEFLY,
             )
         except TransientError as error:

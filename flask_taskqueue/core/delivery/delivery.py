@@ -107,6 +107,10 @@ class _Family:
 _TASKQUEUE, _APPENGINE, _CLOUDTASKS = map(_Family, ("X-TaskQueue", "X-AppEngine", "X-CloudTasks"))
 
 
+_SURE = 0.8
+"""The fraction of a lease after which it is not relied upon any more unless it was renewed."""
+
+
 @dataclass(slots=True, eq=False)
 class Delivery:
     """One attempt under way.
@@ -223,6 +227,20 @@ class Delivery:
     def goes_on(self) -> bool:
         """Whether its thread was left behind and still works on it."""
         return self.abandoned and self.thread_id is not None and not self.over
+
+    def hold(self, since: float, lease: float) -> None:
+        """Note that its lease was taken or renewed, for so many seconds, by a statement of then.
+
+        ``since`` is on the clock of leases.
+        """
+        self.held_until = since + _SURE * lease
+        if self.lease_uncertain and not self.cancel_seen:
+            self.lease_uncertain = self.cancelled = False
+
+    def fence(self, now: float) -> None:
+        """Tell its handler if the lease may have run out, before anybody else can take the task."""
+        if now > self.held_until and not self.cancelled:
+            self.lease_uncertain = self.cancelled = True
 
     def may_begin(self, now: float) -> bool:
         """Return whether its lease still holds, as far as this process knows."""
