@@ -42,11 +42,7 @@ def warn_if_unattended(runtime: Runtime, name: Callable[[], Sequence[str]]) -> N
         return
     runtime.is_attended = True
     try:
-        alive = runtime.store.read(
-            lambda connection: any(
-                one.is_alive for one in runtime.store.dispatchers.list(connection)
-            )
-        )
+        alive = runtime.store.read(runtime.store.dispatchers.is_any_alive)
     except (TaskQueueError, sa.exc.DBAPIError) as error:
         _logger.debug("it is not known whether a dispatcher is alive: %s", error)
         return

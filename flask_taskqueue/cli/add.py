@@ -132,11 +132,7 @@ def spec_of(url: str, given: dict[str, Any]) -> TaskSpec:
 
 
 def _wait(runtime: Runtime, task: Task, wait: timedelta) -> tuple[Task, float]:
-    alive = runtime.store.read(
-        lambda connection: any(
-            found.is_alive for found in runtime.store.dispatchers.list(connection)
-        )
-    )
+    alive = runtime.store.read(runtime.store.dispatchers.is_any_alive)
     if not alive and not Tasks.of(runtime).get(task.id).state.is_finished:
         raise CommandFailure(
             f"no dispatcher is alive to run task {task.id}; start one: flask taskqueue run",
