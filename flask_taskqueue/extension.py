@@ -34,6 +34,7 @@ from .dashboard import mount
 from .declarations import Declarations, scheduled_spec
 from .runtime import Runtime, sessions
 from .runtime.binding import Binding
+from .runtime.contexts import chosen_app
 from .web.guard import verified
 from .web.middleware import install
 from .web.monitoring.mounting import mount as mount_monitoring
@@ -44,7 +45,6 @@ from .web.starting.app_checks import (
     check_application,
     check_at_first_request,
     check_kind,
-    chosen_app,
 )
 from .web.starting.autostart import arrange_start
 from .web.worker import Worker

@@ -19,7 +19,7 @@ from ..core.tasks.task import Commitment
 from ..core.urls import redacted
 from ..process.logs import get_logger
 from ..runtime import Runtime, one_writer, sessions
-from ..runtime.handler_context import own_handler, refuse_beside_handler
+from ..runtime.contexts import own_handler, refuse_beside_handler
 from ..store import Kept, has_freed_places, has_met_taken
 from ..web.current_task import handling
 

@@ -97,7 +97,7 @@ class DeclaredSchedule:
             name=self.name,
             text=self.schedule.text,
             timezone=self.schedule.timezone,
-            task=pack([task]) or "",
+            task=pack([task]),
             misfire=self.misfire,
             overlap=self.overlap,
             description=self.description,

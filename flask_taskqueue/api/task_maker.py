@@ -11,7 +11,6 @@ from typing import Any
 from flask import Flask
 
 from ..core.arguments.form import fields
-from ..core.arguments.functions import name_of
 from ..core.errors import InvalidTaskError
 from ..core.names import check_key, check_queue_name, check_task_name, is_webhook, task_id
 from ..core.security.targets import Targets
@@ -35,7 +34,7 @@ from ..core.tasks.options import (
 )
 from ..core.tasks.packed import pack
 from ..core.tasks.request import PULL, UNSET, TaskRequest, build_request, check_method, check_size
-from ..core.tasks.spec import HandlerOptions, NewTask, SpecOptions, TaskSpec
+from ..core.tasks.spec import NewTask, SpecOptions, TaskSpec
 from ..core.times import duration_micros
 from ..core.urls import check_path, is_absolute, no_url
 from ..runtime import FindQueue, QueueLookup
@@ -95,7 +94,9 @@ class TaskMaker:
         request = replace(request, url=url)
         if request.method != PULL:
             check_size(request, self._settings.max_body)
-        new = self._of_request(request, worker, options, find_queue or self._lookup())
+        new = self._of_request(
+            request, worker, _declared(worker, options), find_queue or self._lookup()
+        )
         return replace(new, surface=surface)
 
     def _following(self, spec: TaskSpec, place: str, find_queue: FindQueue) -> NewTask:
@@ -120,21 +121,22 @@ class TaskMaker:
         path, worker, params = self._resolve(url, spec.params, method, options, find_queue)
         name = options.get("name")
         if name is not None and worker is not None:
-            _check_meant(name, worker, path, params, options)
-        declared = worker.route.options if worker is not None else HandlerOptions()
-        request = self._request(path, params, method, with_declared(options, declared))
+            brings = params or "?" in path or "json" in options or "payload" in options
+            if not brings:
+                worker.check_name(name)
+        options = _declared(worker, options)
+        request = self._request(path, params, method, options)
         return self._of_request(request, worker, options, find_queue)
 
     def _of_request(
         self,
         request: TaskRequest,
         worker: Worker[..., Any] | None,
-        given: SpecOptions,
+        options: SpecOptions,
         find_queue: FindQueue,
     ) -> NewTask:
-        """Return the task of a request, with its options and those that its handler declares."""
+        """Return the task of a request, with these options and its handler's other settings."""
         route = worker.route if worker is not None else _NO_ROUTE
-        options = with_declared(given, route.options)
         following = self._follow_up(options, find_queue)
         queue = self._queue(options.get("queue") or route.queue or "default", find_queue)
         check_mode(queue, request.method)
@@ -154,7 +156,7 @@ class TaskMaker:
             unique_key=None if unique_key is None else check_key("unique_key", unique_key),
             on_conflict=conflict(options),
             **lock(options, queue),
-            follow_up=pack(following),
+            follow_up=pack(following) if following else None,
             keep_result=check_flag("keep_result", options.get("keep_result", False))
             or any(one.reply_to is not None for one in following),
             for_worker=worker is not None and target is None,
@@ -166,13 +168,14 @@ class TaskMaker:
     def _request(
         self, path: str, params: Mapping[str, Any] | None, method: str, options: SpecOptions
     ) -> TaskRequest:
+        headers, event = options.get("headers"), options.get("event")
         return build_request(
             path,
             params,
             json=options.get("json", UNSET),
             payload=options.get("payload"),
             method=method,
-            headers=with_event(options.get("headers"), options.get("event"), method),
+            headers=headers if event is None else with_event(headers, event, method),
             max_body=self._settings.max_body,
         )
 
@@ -276,20 +279,10 @@ class TaskMaker:
         return base
 
 
-def _check_meant(
-    name: object,
-    worker: Worker[..., Any],
-    path: str,
-    params: Mapping[str, Any] | None,
-    options: SpecOptions,
-) -> None:
-    """Raise `InvalidTaskError` if a task's name was meant for a parameter that is called name."""
-    brings = params or "?" in path or "json" in options or "payload" in options
-    if not brings and worker.arguments.requires("name"):
-        raise InvalidTaskError(
-            f"name={name!r} is the task's own name, and {name_of(worker.function)} has a "
-            f"parameter called name: give the parameters as a dict, add(url, {{'name': {name!r}}})"
-        )
+def _declared(worker: Worker[..., Any] | None, given: SpecOptions) -> SpecOptions:
+    """Return the options of a task with those that its handler declares."""
+    declared = None if worker is None else worker.route.options
+    return with_declared(given, declared) if declared else given
 
 
 def _given(option: Any, default: Any) -> Any:

@@ -202,7 +202,8 @@ def _request(context: Context, record: Record, *, full: bool) -> Reply:
     if record.method == PULL:
         return {}
     encryption = context.runtime.encryption
-    surface = _readable(lambda: Surface.stored(record.surface))
+    stored = record.surface
+    surface = None if stored is None else _readable(lambda: Surface.stored(stored))
     kind = None if surface is None else surface.kind
     request: Reply = {"httpMethod": record.method}
     if headers := _readable(lambda: _headers(encryption.decrypt_text(record.headers))):

@@ -1,15 +1,18 @@
 """Instants and lengths of time, as the tables hold them and as people read them.
 
-An instant is a whole number of microseconds since 1970 in UTC, which means the same in every
-database, time zone and driver. It becomes a ``datetime`` only where people see it.
+Also the clock by which a process judges its leases. An instant is a whole number of microseconds
+since 1970 in UTC, which means the same in every database, time zone and driver. It becomes a
+``datetime`` only where people see it.
 """
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_BOOT = getattr(time, "CLOCK_BOOTTIME", None)
 
 SECOND = 1_000_000
 LONGEST = 36_525 * 86_400.0
@@ -19,6 +22,15 @@ It is a hundred years, so that no instant lies beyond the calendar.
 """
 FIRST = datetime.min.replace(tzinfo=UTC)
 LAST = datetime.max.replace(tzinfo=UTC)
+
+
+def lease_clock() -> float:
+    """Return the seconds by which this process judges whether its leases still hold.
+
+    Other machines go on while this one sleeps, so the clock counts that time too. Only Linux has
+    such a clock; elsewhere it is the monotonic one.
+    """
+    return time.monotonic() if _BOOT is None else time.clock_gettime(_BOOT)
 
 
 def to_micros(instant: datetime) -> int:

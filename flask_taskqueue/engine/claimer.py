@@ -15,7 +15,7 @@ from ..core.queues.lanes import Lane, Lanes
 from ..core.queues.poison import is_poison, may_take_suspect
 from ..core.queues.slowdowns import UnknownHosts
 from ..core.states import Lease, Record, State
-from ..process.clock import lease_clock
+from ..core.times import lease_clock
 from ..process.logs import get_logger
 from ..store import AddedQueues, AttemptResult, Claims, LockedError, Store, Wait, apart, refusal
 from .last_look import LastLook, SlowHosts

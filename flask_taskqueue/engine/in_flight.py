@@ -13,7 +13,7 @@ from ..core.delivery.delivery import Delivery
 from ..core.errors import TaskQueueError, TransientError
 from ..core.settings.app import Settings
 from ..core.states import Lease
-from ..process.clock import lease_clock
+from ..core.times import lease_clock
 from ..process.interrupts import interrupt
 from ..process.logs import get_logger
 from ..store import Store, Wait

@@ -13,8 +13,7 @@ from ..core.queues.circuits import Circuit
 from ..core.queues.lanes import Lane, Lanes
 from ..core.queues.slowdowns import SLOW, Slowdown, SlowHost, UnknownHosts, slowdown_target
 from ..core.states import Record
-from ..core.times import SECOND
-from ..process.clock import lease_clock
+from ..core.times import SECOND, lease_clock
 from ..store import AttemptResult, Claims
 
 _MOST = 1000

@@ -103,9 +103,10 @@ class OutgoingRequests:
                 f"the method is {record.method!r}, the body {type(record.body).__name__}"
             )
         check_words(record)
-        unpack(record.follow_up)
+        if record.follow_up is not None:
+            unpack(record.follow_up)
         shared = self._shared(record.queue, record.url, record.target, record.headers, own)
-        surface = Surface.stored(record.surface)
+        surface = None if record.surface is None else Surface.stored(record.surface)
         families = self._settings.headers if surface is None else surface.families
         headers = shared.headers | delivery_headers(record, families)
         if surface is not None and self._keys.oidc is not None:
@@ -128,10 +129,7 @@ class OutgoingRequests:
         It is checked, because rows may have been written by hand.
         """
         check_word(queue)
-        found = json.loads(headers) if headers else {}
-        check_filled(found)
-        stored = check_headers(found)
-        event = is_event(stored)
+        stored, event = _stored_headers(headers) if headers else ({}, False)
         if own:
             path = self._routes.own_url + check_path(url)
             return _Shared(self._routes.own, path, stored, None, event)
@@ -156,6 +154,14 @@ class OutgoingRequests:
             **_identified(record, now),
             "webhook-signature": signatures.sign(keys, record.id, now, record.body),
         }
+
+
+def _stored_headers(text: str) -> tuple[dict[str, str], bool]:
+    """Return the headers of a row, and whether they are those of a CloudEvent."""
+    found = json.loads(text)
+    check_filled(found)
+    headers = check_headers(found)
+    return headers, is_event(headers)
 
 
 def _authorized(headers: dict[str, str], bearer: str | None) -> dict[str, str]:

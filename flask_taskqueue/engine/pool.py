@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from ..core.delivery.delivery import Delivery
 from ..core.queues.pacing import Pacing
-from ..process.clock import lease_clock
+from ..core.times import lease_clock
 from ..process.logs import get_logger
 from ..process.threads import NoThreadError, start_thread
 from ..store import AttemptResult

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from ..core.queues.lanes import Lane, Lanes
 from ..core.states import Record
-from ..process.clock import lease_clock
+from ..core.times import lease_clock
 from ..process.logs import get_logger
 from ..store import LockedError, Recorded, Store, apart, refusal
 from .claimer import Claimed, Claimer

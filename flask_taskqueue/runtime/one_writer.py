@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from ..core.errors import BadTransactionStateError
 from ..store import Database, Kept, TrackedTransaction, inherited, tracked_here
-from .handler_context import caller
+from .contexts import caller
 
 _CHANGED_BEFORE = (
     "the session's transaction has changed the queue, and this could wait for it for ever: commit "

@@ -25,7 +25,7 @@ from ..engine.scheduler import Scheduler
 from ..process.logs import get_logger
 from ..process.threads import NoThreadError, signals_blocked_in_uwsgi
 from ..store import replace_inherited
-from .handler_context import is_current
+from .contexts import is_current
 from .resources import Resources
 
 _logger = get_logger()

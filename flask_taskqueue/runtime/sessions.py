@@ -20,7 +20,7 @@ from ..store import (
     track,
     untrack,
 )
-from .handler_context import caller, own_handler, running
+from .contexts import caller, own_handler, running
 
 _logger = get_logger()
 

@@ -13,7 +13,7 @@ from ..core.states import Record, State
 from ..core.tasks.task import Task
 from ..core.urls import is_absolute, normal
 from ..runtime import Runtime, sessions
-from ..runtime.handler_context import is_current
+from ..runtime.contexts import is_current
 from ..store import Filter
 from ..web.routes import RouteFinder
 from ..web.task_function import TaskFunction

@@ -14,8 +14,7 @@ from werkzeug.local import LocalProxy
 from ..core.delivery.delivery import Delivery
 from ..core.errors import TaskQueueError, shown
 from ..core.tasks.task import Task, TaskActions
-from ..core.times import to_datetime
-from ..process.clock import lease_clock
+from ..core.times import lease_clock, to_datetime
 from ..runtime import Runtime
 from .transaction import report_progress
 

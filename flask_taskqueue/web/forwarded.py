@@ -18,8 +18,8 @@ from ..core.names import dispatcher_id, lease_id
 from ..core.settings.queue import CLOUDTASKS
 from ..core.states import Record, State
 from ..core.tasks.forwarded import id_of
+from ..core.times import lease_clock
 from ..engine.attempt import Attempts
-from ..process.clock import lease_clock
 from ..process.logs import get_logger
 from ..process.threads import NoThreadError
 from ..runtime import Runtime

@@ -14,7 +14,7 @@ from ..core.delivery.delivery import ENVIRON_KEY, Delivery
 from ..core.diagnosis.ping import PING, ping_record
 from ..core.settings.queue import QueueSettings
 from ..core.states import Record
-from ..process.clock import lease_clock
+from ..core.times import lease_clock
 from ..runtime import Runtime
 from .incoming import INCOMING_KEY, IncomingRequest
 from .middleware import claimed_delivery

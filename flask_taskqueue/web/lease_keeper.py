@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from ..core.delivery.delivery import Delivery
 from ..core.errors import TaskQueueError
-from ..process.clock import lease_clock
+from ..core.times import lease_clock
 from ..process.interrupts import interrupt
 from ..process.logs import get_logger
 from ..process.threads import start_thread

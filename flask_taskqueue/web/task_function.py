@@ -70,8 +70,10 @@ class TaskFunction(Generic[P, R]):
     def options(self, **options: Unpack[SpecOptions]) -> PreparedFunction[P]:
         """Return the same function with options of ``tasks.add`` for its next tasks.
 
-        For example, ``function.options(countdown=60).enqueue(1)``.
+        For example, ``function.options(countdown=60).enqueue(1)``. Their values are checked when a
+        task is added. Raises TypeError for an unknown option.
         """
+        TaskSpec(**options)  # which knows the names
         return PreparedFunction(self.worker, self._arguments, self._add, options)
 
     def _handler(self) -> Callable[[], Response]:

@@ -18,7 +18,7 @@ from ..core.states import Record
 from ..process.interrupts import shielded
 from ..process.logs import get_logger
 from ..runtime import Runtime
-from ..runtime.handler_context import own_handler
+from ..runtime.contexts import own_handler
 from ..runtime.sessions import current, followed, has_changes, no_commit, refuse_autocommit
 from ..store import NOT_KEPT, StoredReply, Wait
 

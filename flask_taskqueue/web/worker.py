@@ -16,7 +16,7 @@ from ..core.arguments.functions import check_function, name_of, type_hints
 from ..core.arguments.refusals import Misfit
 from ..core.delivery.delivery import Delivery
 from ..core.delivery.verdict import Verdict, raised
-from ..core.errors import PermanentFailure, Retry, text_of
+from ..core.errors import InvalidTaskError, PermanentFailure, Retry, text_of
 from ..core.retry import RetryOptions
 from ..core.tasks.cloudevents import CloudEvent, read_event
 from ..core.tasks.spec import HandlerOptions, SpecOptions, TaskSpec
@@ -98,9 +98,23 @@ class Worker(Generic[P, R]):
     def options(self, **options: Unpack[SpecOptions]) -> PreparedWorker[P]:
         """Return the same worker with options of ``tasks.add`` for its next tasks.
 
-        For example, ``handler.options(countdown=60).add(key="a")``.
+        For example, ``handler.options(countdown=60).add(key="a")``. Their values are checked when a
+        task is added. Raises TypeError for an unknown option.
         """
+        TaskSpec(**options)  # which knows the names
         return PreparedWorker(self, self._add, options)
+
+    def check_name(self, name: object) -> None:
+        """Check the ``name`` of a task that brings no parameters.
+
+        Raises `InvalidTaskError` if it must have been meant for a parameter called name.
+        """
+        if self.arguments.requires("name"):
+            raise InvalidTaskError(
+                f"name={name!r} is the task's own name, and {name_of(self.function)} has a "
+                f"parameter called name: give the parameters as a dict, "
+                f"add(url, {{'name': {name!r}}})"
+            )
 
     def view(self, **variables: Any) -> Response:
         """Answer a request, or refuse it unless it comes from this application's dispatcher.

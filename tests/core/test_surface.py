@@ -24,7 +24,6 @@ def test_a_surface_is_read_as_it_was_stored(surface: Surface, families: tuple[st
     """It says which headers the task gets."""
     assert Surface.stored(surface.to_json()) == surface
     assert surface.families == families
-    assert Surface.stored(None) is None
 
 
 @pytest.mark.parametrize(

@@ -24,8 +24,8 @@ from flask_taskqueue import (
 from flask_taskqueue.core.delivery.delivery import Delivery
 from flask_taskqueue.core.diagnosis.facts import Finding, Level
 from flask_taskqueue.core.queues.pacing import Pacing
+from flask_taskqueue.core.times import lease_clock
 from flask_taskqueue.engine.in_flight import InFlight
-from flask_taskqueue.process.clock import lease_clock
 from tests.apps import Bench, bench
 from tests.databases import TestDatabase
 from tests.misbehaving import RECORD

@@ -22,8 +22,8 @@ from flask_taskqueue import (
     current_task,
 )
 from flask_taskqueue.core.queues import poison
+from flask_taskqueue.core.times import lease_clock
 from flask_taskqueue.engine import last_look
-from flask_taskqueue.process.clock import lease_clock
 from flask_taskqueue.store.database.dialects import connections as idle
 from flask_taskqueue.store.database.transaction import close_engine
 from tests.apps import Bench, bench, served

@@ -13,8 +13,8 @@ import pytest
 from flask_taskqueue.core.delivery.delivery import Delivery
 from flask_taskqueue.core.delivery.outcome import permanent
 from flask_taskqueue.core.states import Record
+from flask_taskqueue.core.times import lease_clock
 from flask_taskqueue.engine.pool import Pool
-from flask_taskqueue.process.clock import lease_clock
 from flask_taskqueue.store import AttemptResult
 from tests.waiting import wait_until
 

@@ -322,6 +322,25 @@ def test_its_tasks_are_spelled_like_any_other(on_sqlite: Bench) -> None:
     assert add_one.worker.route.deadline == 9
 
 
+def test_an_unknown_option_is_refused_where_it_is_given(on_sqlite: Bench) -> None:
+    """By workers and by functions, with a hint, and nothing is stored."""
+    tasks = on_sqlite.tasks
+
+    @tasks.worker("/w")
+    def handler() -> None:
+        pass
+
+    @tasks.task
+    def function() -> None:
+        pass
+
+    misspelt: Any = {"countdwn": 3}
+    for options in (handler.options, function.options):
+        with pytest.raises(TypeError, match="no argument 'countdwn'; did you mean countdown"):
+            options(**misspelt)
+    assert tasks.find() == []
+
+
 def test_failures_of_a_function_are_those_of_a_handler(on_sqlite: Bench) -> None:
     """Retry, permanent failure, arguments that do not fit, a body that is none."""
 

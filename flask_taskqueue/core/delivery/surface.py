@@ -42,13 +42,11 @@ class Surface:
         return json.dumps(present, separators=(",", ":"))
 
     @classmethod
-    def stored(cls, text: str | None) -> Surface | None:
-        """Return the surface of a row; None if the task was added by our own API.
+    def stored(cls, text: str) -> Surface:
+        """Return the surface of a row.
 
         Raises `InvalidTaskError` for a text that was written by hand and is none.
         """
-        if text is None:
-            return None
         try:
             found = json.loads(text)
         except (TypeError, ValueError, RecursionError) as error:

@@ -37,7 +37,7 @@ def read_settings(name: str, text: str, limits: Mapping[str, Any]) -> QueueSetti
     return QueueSettings(name=name, **{**checked, **known})
 
 
-class KnownQueues:
+class KnownQueues(dict[str, QueueSettings]):
     """The settings of queues that this process knows: configured ones, and added ones as last read.
 
     What is configured counts for a name that was added as well. The settings of an added queue are
@@ -46,13 +46,10 @@ class KnownQueues:
     """
 
     def __init__(self, configured: Mapping[str, QueueSettings]) -> None:
+        super().__init__(configured)
         self.configured = configured
-        self._noted: dict[str, QueueSettings] = {}
-
-    def get(self, name: str) -> QueueSettings | None:
-        """Return the settings of a queue; None if it is neither configured nor was claimed from."""
-        return self.configured.get(name) or self._noted.get(name)
 
     def note(self, queue: QueueSettings) -> None:
         """Note what an added queue's row holds now."""
-        self._noted[queue.name] = queue
+        if queue.name not in self.configured:
+            self[queue.name] = queue

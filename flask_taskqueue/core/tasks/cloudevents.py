@@ -59,13 +59,11 @@ class CloudEvent:
 def with_event(
     headers: Mapping[str, str] | None, event: object, method: str
 ) -> Mapping[str, str] | None:
-    """Return the headers of a task with those of its event, if it is one.
+    """Return the headers of a task with those of its event.
 
     Raises `InvalidTaskError` for headers that the event sets as well, for a body that is an event
     already, for a method without a body, and as `event_headers` does.
     """
-    if event is None:
-        return headers
     if method in WITHOUT_BODY:
         raise InvalidTaskError(f"a {method} has no body, so it is no CloudEvent: use POST")
     of_event = event_headers(event)

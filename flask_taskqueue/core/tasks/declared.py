@@ -78,8 +78,6 @@ def with_declared(given: SpecOptions, declared: HandlerOptions) -> SpecOptions:
     before a countdown, a serial_key before a concurrency_key. An ``on_conflict`` is declared for
     those tasks that have a unique_key.
     """
-    if not declared:
-        return given
     own = {name: value for name, value in given.items() if value is not None or name == "json"}
     excluded = {name for group in _EXCLUSIVE if not group.isdisjoint(own) for name in group}
     kept = {name: value for name, value in declared.items() if name not in excluded}

@@ -40,14 +40,16 @@ _NUMBERS = {
 }
 
 
-def pack(tasks: Iterable[NewTask]) -> str | None:
-    """Return tasks that are to be added later, as JSON; None if there are none."""
-    packed = [_packed(task) for task in tasks]
-    return json.dumps(packed, separators=(",", ":")) if packed else None
+def pack(tasks: Iterable[NewTask]) -> str:
+    """Return tasks that are to be added later, as JSON."""
+    return json.dumps([_packed(task) for task in tasks], separators=(",", ":"))
 
 
 def unpack(text: str | None) -> list[NewTask]:
-    """Return the tasks of `pack`, each with a new id. Raises ValueError for anything else."""
+    """Return the tasks of `pack`, each with a new id; None holds none.
+
+    Raises ValueError for anything else.
+    """
     if text is None:
         return []
     try:

@@ -87,7 +87,8 @@ class Recording:
         found = self._look(connection, ordered) if self._looks else as_told
         held = [result for result, standing in found if standing is Standing.HELD]
         late = [result for result, standing in found if standing is Standing.LOST]
-        self._holds.take(connection, leases_of(result.record for result in held if result.goes_on))
+        if going_on := leases_of(result.record for result in held if result.goes_on):
+            self._holds.take(connection, going_on)
         if not self._as_seen(connection, held):
             self._looks = True
             raise MovedError
@@ -177,13 +178,11 @@ class Recording:
             Transition(result.record, State.LEASED, attempt="late", duration=result.duration)
             for result in late
         ]
-        if transitions:
-            vacant = self._holds.remove(
-                connection, leases_of(result.record for result in late if not result.goes_on)
-            )
-            self._finish.follow(
-                connection, transitions, transitions[0].record.held_by or "", vacant
-            )
+        if not transitions:
+            return
+        left = leases_of(result.record for result in late if not result.goes_on)
+        vacant = self._holds.remove(connection, left) if left else ()
+        self._finish.follow(connection, transitions, transitions[0].record.held_by or "", vacant)
 
     def _prepare_end(self, mine: sa.ColumnElement[bool]) -> sa.Update:
         task = self._task

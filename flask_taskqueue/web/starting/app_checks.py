@@ -5,9 +5,7 @@ They are made at its first request, and before a dispatcher works.
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
-from flask import Flask, current_app, has_app_context
+from flask import Flask
 from flask.signals import request_started
 
 from ...core.errors import ConfigurationError
@@ -113,25 +111,3 @@ def check_at_first_request(app: Flask) -> None:
 def _given(app: Flask) -> dict[str, object]:
     """Return the settings in an app's configuration as they are given."""
     return {key: value for key, value in app.config.items() if key.startswith(PREFIX)}
-
-
-def chosen_app(apps: Collection[Flask]) -> Flask:
-    """Return the current application or, outside of any, the only one of ``apps``.
-
-    Raises RuntimeError if the current one is none of them, or if none can be chosen.
-    """
-    if has_app_context():
-        app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
-        if app not in apps:
-            raise RuntimeError(
-                f"this TaskQueue is not set up for application {app.name!r}: call "
-                "tasks.init_app(app)"
-            )
-        return app
-    if len(apps) != 1:
-        raise RuntimeError(
-            "outside of an application context it must be clear which application is "
-            "meant, and this TaskQueue is set up for "
-            f"{len(apps)}: use it inside 'with app.app_context():'"
-        )
-    return next(iter(apps))

@@ -1,9 +1,9 @@
-"""The context of a transactional handler: what is part of its transaction, and what runs beside."""
+"""Application contexts: which app a caller means, and what is part of a handler's transaction."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -66,6 +66,28 @@ def refuse_beside_handler() -> None:
         handler = request.environ.get(_IN_ENVIRON)
     if handler is not None and caller() is not handler.context and is_current(handler.context.app):
         raise BadTransactionStateError(_BESIDE)
+
+
+def chosen_app(apps: Collection[Flask]) -> Flask:
+    """Return the current application or, outside of any, the only one of ``apps``.
+
+    Raises RuntimeError if the current one is none of them, or if none can be chosen.
+    """
+    if has_app_context():
+        app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
+        if app not in apps:
+            raise RuntimeError(
+                f"this TaskQueue is not set up for application {app.name!r}: call "
+                "tasks.init_app(app)"
+            )
+        return app
+    if len(apps) != 1:
+        raise RuntimeError(
+            "outside of an application context it must be clear which application is "
+            "meant, and this TaskQueue is set up for "
+            f"{len(apps)}: use it inside 'with app.app_context():'"
+        )
+    return next(iter(apps))
 
 
 def caller() -> object:
