@@ -2,42 +2,30 @@
 
 from __future__ import annotations
 
-import logging
-import select
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import click
-from flask import Flask
 from flask.cli import with_appcontext
 
-from ..core import signals
-from ..core.delivery.outcome import Outcome
 from ..core.errors import TransientError, UnknownQueueError
-from ..core.states import Record, State
 from ..core.times import plural
-from ..core.urls import redacted
 from ..engine.in_flight import renew_for
 from ..engine.pulse import Pulse, Recycling, resident
 from ..engine.supervisor import Supervisor
-from ..process.logs import get_logger
-from ..process.signal_handlers import not_ignored, take
-from ..process.threads import NoThreadError
 from ..runtime import QueueLookup, Runtime
 from ..store import Store, Wait
 from ..web.starting.app_checks import check_application
 from ..web.starting.autostart import disable_autostart
-from .options import Processes, current_runtime
+from .dispatcher_process import START_AGAIN, run_dispatcher
+from .options import Processes, current_runtime, failure
 from .output import echo
 
-_logger = get_logger()
-
-_START_AGAIN = 1.0
+Result = TypeVar("Result")
 
 
 @click.command("run")
@@ -91,16 +79,11 @@ def run(
     running ones have ended.
 
     SIGTERM and Ctrl-C let running tasks end within TASKQUEUE_GRACE_PERIOD; a second signal does
-    not wait.
+    not wait. At its start the command waits for a database that cannot be reached; with --burst it
+    exits with 69.
     """
     runtime = current_runtime()
     disable_autostart(runtime.app)
-    options = {
-        "concurrency": threads,
-        "queues": _chosen(runtime, queues),
-        "transport": transport,
-        "base_url": base_url.rstrip("/") if base_url else None,
-    }
     recycling = Recycling(max_tasks, None if max_memory is None else max_memory * 1_000_000)
     if burst and recycling != Recycling():
         raise click.UsageError(
@@ -111,7 +94,18 @@ def run(
             "this system does not say how much memory a process uses (/proc/self/statm): "
             "use --max-tasks instead"
         )
-    _check(runtime, options)
+
+    def checked_options() -> dict[str, Any]:
+        options = {
+            "concurrency": threads,
+            "queues": _chosen(runtime, queues),
+            "transport": transport,
+            "base_url": base_url.rstrip("/") if base_url else None,
+        }
+        _check(runtime, options)
+        return options
+
+    options = checked_options() if burst else _once_reachable(checked_options)
     if burst:
         _burst(runtime, options)
         return
@@ -145,6 +139,27 @@ def _check(runtime: Runtime, options: dict[str, Any]) -> None:
     runtime.store.database.close()
 
 
+def _once_reachable(check: Callable[[], Result]) -> Result:
+    """Return the result of a check as soon as the database can be reached.
+
+    SIGTERM ends the process meanwhile, even if it is the first of a container.
+    """
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    told = ""
+    try:
+        while True:
+            try:
+                return check()
+            except TransientError as error:
+                why = failure(error).message
+                if why != told:
+                    echo(f"Waiting for the database: {why}", err=True)
+                told = why
+                time.sleep(START_AGAIN)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def _burst(runtime: Runtime, options: dict[str, Any]) -> None:
     check_application(runtime.app)
     echo(f"{plural(runtime.drain(**options), 'attempt')}.")
@@ -168,7 +183,7 @@ def _supervise(
     app = runtime.app
 
     def work(identity: str, lifeline: int, pulse: Pulse) -> int:
-        return _child(
+        return run_dispatcher(
             app,
             lifeline,
             {**options, "identity": identity, "renewed": pulse.beat, "replaced": pulse.replaced},
@@ -203,97 +218,3 @@ def _sustain(runtime: Runtime, identity: str) -> None:
         renew_for(runtime.store, runtime.settings, identity)
     finally:
         runtime.store.database.close()
-
-
-def _child(
-    app: Flask, lifeline: int, options: dict[str, Any], recycling: Recycling, pulse: Pulse
-) -> int:
-    """Run one dispatcher process and return its exit code.
-
-    It ends when it receives SIGTERM, when its supervisor is gone, or when it is worn and its
-    running tasks have ended.
-    """
-    stop = threading.Event()
-    # systemd and Heroku send SIGTERM to every process, and the supervisor sends it once more: so a
-    # second one must not hurry. Only the supervisor's SIGKILL does.
-    take(signal.SIGTERM, lambda *_: stop.set())
-    # The terminal sends these to the supervisor too, which then stops this process.
-    for number in not_ignored(signal.SIGINT, signal.SIGHUP):
-        take(number, lambda *_: None)
-    runtime: Runtime = app.extensions["taskqueue"]
-    signals.attempt_finished.connect(_echo_attempt, app)
-    if not _logger.hasHandlers():
-        _logger.logger.addHandler(_warnings_handler())
-    if recycling != Recycling():
-        _watch_recycling(runtime, options["identity"], recycling, pulse)
-
-    def is_over(seconds: float) -> bool:
-        return stop.is_set() or bool(select.select([lifeline], [], [], seconds)[0])
-
-    if _start(runtime, is_over, **options):
-        while not (is_over(0.1) or (pulse.is_leaving and runtime.wait_idle(0))):
-            if pulse.is_leaving:
-                runtime.retire()
-    runtime.stop()
-    return 0
-
-
-def _watch_recycling(runtime: Runtime, identity: str, recycling: Recycling, pulse: Pulse) -> None:
-    """Have the process replaced once it is worn, which the drain checks after each attempt."""
-
-    def check_recycling(*_: object, **__: object) -> None:
-        scheduler = runtime.scheduler
-        if (
-            scheduler is not None
-            and not pulse.is_worn
-            and (why := recycling.reached(scheduler.dispatcher.ended)) is not None
-        ):
-            _logger.info("dispatcher %s is replaced: %s", identity, why)
-            pulse.wear_out(why)
-
-    signals.attempt_finished.connect(check_recycling, runtime.app, weak=False)
-
-
-def _start(runtime: Runtime, is_over: Callable[[float], bool], **options: Any) -> bool:
-    """Start as soon as the database can be reached and there are threads.
-
-    Returns False if the end came first.
-    """
-    while not is_over(0):
-        try:
-            runtime.start(**options)
-            return True
-        except (TransientError, NoThreadError) as error:
-            _logger.warning("the dispatcher cannot start yet: %s", error)
-            is_over(_START_AGAIN)
-    return False
-
-
-def _warnings_handler() -> logging.Handler:
-    """Return a handler for an app without logging: it shows warnings, except those of attempts.
-
-    Attempts have their own lines on stdout.
-    """
-    handler = logging.StreamHandler()
-    handler.setLevel(logging.WARNING)
-    handler.addFilter(lambda record: not hasattr(record, "attempt"))
-    return handler
-
-
-def _echo_attempt(_app: Flask, record: Record, outcome: Outcome, duration: float, **_: Any) -> None:
-    """Print a line about an attempt, with its error if it failed."""
-    good = outcome.state is State.SUCCEEDED
-    then = (
-        f" → retry in {outcome.delay:.1f} s"
-        if outcome.delay is not None
-        else ""
-        if good
-        else " → dead"
-    )
-    echo(
-        f"{time.strftime('%H:%M:%S')}  {'✓' if good else '✕'} {record.queue:<10} "
-        f"{redacted(record.url):<24} "
-        f"{outcome.status or outcome.reason:>7}  {duration * 1000:7.1f} ms  try "
-        f"{record.attempts}{then}   {record.id}"
-        f"{f'   {outcome.error}' if outcome.error else ''}"
-    )

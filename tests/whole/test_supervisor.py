@@ -52,6 +52,36 @@ def test_a_child_that_dies_while_the_database_is_away_takes_nobody_with_it(
     assert "Traceback" not in here.said()
 
 
+@pytest.mark.parametrize("database", ["postgresql", "mariadb"], indirect=True)
+def test_one_that_starts_before_the_database_waits_for_it(
+    database: TestDatabase, tmp_path: Path
+) -> None:
+    """It says why, and SIGTERM ends it meanwhile."""
+    with stage(database, tmp_path, {}) as here, switched(database) as (url, switch):
+        task = loop_app.plain.add()
+        switch(False)
+        there = {"LOOP_DATABASE": url}
+        with here.dispatchers(1, environment=there) as first:
+            wait_until(
+                lambda: "Waiting for the database: the database cannot be reached" in here.said(),
+                what="it waits",
+                timeout=60,
+            )
+            first.terminate()
+            assert first.wait(15) == 0
+        with here.dispatchers(1, environment=there) as second:
+            wait_until(
+                lambda: here.said().count("Waiting for the database") == 2,
+                what="another one waits",
+                timeout=60,
+            )
+            switch(True)
+            assert task.wait(60).state is State.SUCCEEDED
+            second.terminate()
+            assert second.wait(15) == 0
+    assert "Traceback" not in here.said()
+
+
 def test_a_handler_can_end_a_process_that_it_has_forked(
     sqlite_database: TestDatabase, tmp_path: Path
 ) -> None:
