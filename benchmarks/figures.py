@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 
 import flask_taskqueue
+from flask_taskqueue import TaskSpec, attempt_finished
 
 from .apps import application, db_tasks
 
@@ -45,9 +46,14 @@ def main() -> None:
             _add()
         db_tasks.drain()
         _add()
-        for what, act in (("one add()", _add), ("one drained task", db_tasks.drain)):
+        acts: tuple[tuple[str, Callable[[dict[str, None]], object]], ...] = (
+            ("one add()", lambda _: _add()),
+            ("one drained task", _drain),
+            ("without the start", _drain_going_on),
+        )
+        for what, act in acts:
             with _entered() as entered:
-                act()
+                act(entered)
             print(f"files entered, {what:<17} {len(entered)}")
             if names:
                 print(*(f"    {name}" for name in entered), sep="\n")
@@ -57,6 +63,23 @@ def main() -> None:
 
 def _add() -> None:
     db_tasks.add("/worker", {"key": "a"})
+
+
+def _drain(_: dict[str, None]) -> None:
+    db_tasks.drain()
+
+
+def _drain_going_on(entered: dict[str, None]) -> None:
+    """Drain a task and the one that follows it; forget what was entered before the second one."""
+    db_tasks.drain()
+    db_tasks.add("/worker", {"key": "a"}, then=TaskSpec("/worker", {"key": "a"}))
+
+    def first_is_over(*_: object, **__: object) -> None:
+        entered.clear()
+        attempt_finished.disconnect(first_is_over)
+
+    attempt_finished.connect(first_is_over)
+    db_tasks.drain()
 
 
 @contextmanager
