@@ -17,7 +17,7 @@ from ..core.tasks.request import PULL
 from ..core.tasks.spec import Disposition, NewTask, TaskSpec
 from ..core.tasks.task import Task
 from ..core.times import plural
-from ..core.urls import is_absolute
+from ..core.urls import leads_out
 from ..engine.tracing import of_caller, sending, with_trace
 from ..runtime import FindQueue, QueueLookup, Runtime
 from ..store import Inserts, Store, in_order
@@ -141,7 +141,7 @@ def traced(new: NewTask, context: Mapping[str, str]) -> NewTask:
     """Return a new task in the trace of this context."""
     if not context or new.request.method == PULL:
         return new
-    foreign = new.target is not None or is_absolute(new.request.url)
+    foreign = leads_out(new.request.url, new.target)
     return replace(new, request=with_trace(new.request, context, foreign=foreign))
 
 

@@ -24,7 +24,7 @@ from ..core.rpc.wire import data_text, duration_text, timestamp_text
 from ..core.states import LIVE, Record, State
 from ..core.tasks.request import PULL
 from ..core.times import to_micros
-from ..core.urls import is_absolute
+from ..core.urls import is_absolute, leads_out
 from ..runtime import session_view
 from .context import NOT_FOUND, Context, Reply, required
 from .new_tasks import new_task, own_url
@@ -210,7 +210,7 @@ def _request(context: Context, record: Record, *, full: bool) -> Reply:
         request["headers"] = headers
     if full and (body := _readable(lambda: encryption.decrypt(bytes(record.body)))):
         request["body"] = data_text(body)
-    if kind == "appengine" or (kind is None and not _leads_out(record)):
+    if kind == "appengine" or (kind is None and not leads_out(record.url, record.target)):
         host = record.target or own_url(context.runtime)
         routing = {} if host is None else {"appEngineRouting": {"host": urlsplit(host).netloc}}
         return {"appEngineHttpRequest": {"relativeUri": record.url, **routing, **request}}
@@ -239,10 +239,6 @@ def _headers(stored: str | None) -> Mapping[str, str]:
     if not isinstance(found, dict) or not all(isinstance(one, str) for one in found.values()):
         raise ValueError
     return found
-
-
-def _leads_out(record: Record) -> bool:
-    return record.target is not None or is_absolute(record.url)
 
 
 def _whole_url(context: Context, record: Record) -> str:

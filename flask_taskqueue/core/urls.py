@@ -23,6 +23,11 @@ def is_absolute(url: str) -> bool:
     return _SCHEME.match(url) is not None
 
 
+def leads_out(url: str, target: str | None) -> bool:
+    """Return whether a task goes to another host rather than to a route of the application."""
+    return target is not None or is_absolute(url)
+
+
 def no_url(given: object) -> InvalidUrlError:
     """Return the error for a value that should be a URL but is not text.
 

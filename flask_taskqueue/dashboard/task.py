@@ -24,7 +24,7 @@ from ..core.states import Record
 from ..core.tasks.request import curl
 from ..core.tasks.spec import TaskOptions, TaskSpec
 from ..core.tasks.task import Task
-from ..core.urls import is_absolute
+from ..core.urls import is_absolute, leads_out
 from ..runtime import QueueLookup, Runtime
 from .rendering import Page, PlannedAction
 from .tasks import content_type_of, instant, line, sight
@@ -175,7 +175,7 @@ def _edited(runtime: Runtime, record: Record, form: Mapping[str, str]) -> TaskSp
 
 def _target(runtime: Runtime, record: Record, queue: str | None) -> str | None:
     """Return the target of a record's copy in a queue."""
-    if record.target is not None or is_absolute(record.url):
+    if leads_out(record.url, record.target):
         return record.target
     return QueueLookup(runtime)(queue or record.queue).target
 

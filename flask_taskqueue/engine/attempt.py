@@ -27,10 +27,11 @@ from ..core.settings.added_queue import KnownQueues
 from ..core.settings.app import Settings
 from ..core.states import Record, State
 from ..core.tasks.handover import UnfilledError
+from ..core.urls import leads_out
 from ..process.interrupts import within_deadline
 from ..process.logs import get_logger
 from ..store import AttemptResult, StoredReply
-from .outgoing_requests import Keys, OutgoingRequests, Routes, is_own
+from .outgoing_requests import Keys, OutgoingRequests, Routes
 from .tracing import is_traced, processing
 from .transports import Transport
 
@@ -85,7 +86,7 @@ class Attempts:
                 expires=started + self._deadline(record),
                 suspect=is_poison(record),
                 alone_for=probation(record) if alone else 0.0,
-                own=is_own(record),
+                own=not leads_out(record.url, record.target),
             )
             for record in records
         ]

@@ -172,11 +172,6 @@ def _authorized(headers: dict[str, str], bearer: str | None) -> dict[str, str]:
     return {**others, "Authorization": bearer}
 
 
-def is_own(record: Record) -> bool:
-    """Return whether a task goes to the application's own paths."""
-    return record.target is None and not is_absolute(record.url)
-
-
 def _identified(record: Record, now: int | None = None) -> dict[str, str]:
     """Return the Standard Webhooks headers without the signature.
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from ..errors import InvalidUrlError
 from ..times import SECOND
-from ..urls import is_absolute, receiver_of
+from ..urls import leads_out, receiver_of
 from .rates import FASTEST
 
 _FIRST = 10.0
@@ -37,7 +37,7 @@ def slowdown_target(queue: str, url: str, target: str | None) -> str:
     >>> slowdown_target("mail", "/worker", None)
     '/mail'
     """
-    if target is None and not is_absolute(url):
+    if not leads_out(url, target):
         return f"/{queue}"
     try:
         return receiver_of(target or url)

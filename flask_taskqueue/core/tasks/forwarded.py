@@ -16,7 +16,7 @@ from ..retry import RetryOptions
 from ..settings.engines import LONGEST_DEADLINE, SHORTEST_DEADLINE
 from ..settings.queue import QueueSettings
 from ..times import duration_micros
-from ..urls import is_absolute
+from ..urls import leads_out
 from .spec import NewTask
 
 HORIZON = timedelta(days=30)
@@ -50,7 +50,7 @@ def check_forwardable(new: NewTask, queue: QueueSettings, deadline: float) -> No
         raise InvalidTaskRetryOptionsError(
             f"{where}, which knows no jitter: leave it out of the task's retry options"
         )
-    if new.target is not None or is_absolute(new.request.url):
+    if leads_out(new.request.url, new.target):
         raise InvalidTaskError(
             f"{where}, which calls only this app's own routes: give a path without a target, or "
             "use another queue"

@@ -18,7 +18,6 @@ from ...core.queues.rates import FASTEST
 from ...core.queues.slowdowns import slowdown_target
 from ...core.states import State
 from ...core.times import duration_micros
-from ...core.urls import is_absolute
 from ..database.dialects import Dialect
 from ..database.dialects.claims import is_state
 from ..database.lease_ends import is_lost
@@ -68,7 +67,7 @@ class Circuits:
     def note(
         self, connection: sa.Connection, results: Iterable[AttemptResult]
     ) -> Sequence[CircuitChange]:
-        """Count what attempts showed of their receivers; return the circuits that it changed."""
+        """Count what attempts for other hosts showed; return the circuits that it changed."""
         shown = _by_receiver(results)
         if not shown:
             return ()
@@ -203,8 +202,6 @@ def _by_receiver(results: Iterable[AttemptResult]) -> dict[str, list[Result]]:
     shown: dict[str, list[Result]] = defaultdict(list)
     for result in results:
         record, outcome = result.record, result.outcome
-        if record.target is None and not is_absolute(record.url):
-            continue
         target = slowdown_target(record.queue, record.url, record.target)
         if target:
             failure = outcome.reason if outcome.status is None else str(outcome.status)

@@ -12,6 +12,7 @@ from ...core.delivery.outcome import Outcome, success
 from ...core.metrics import attempt_measure
 from ...core.states import State
 from ...core.times import duration_micros
+from ...core.urls import leads_out
 from ..database.dialects import Dialect
 from ..database.dialects.claims import is_state
 from ..database.prepared import Prepared
@@ -97,8 +98,11 @@ class Recording:
         if late:
             self._log.add_late(connection, late)
         self._log.forget_first(connection, [result.record for result in ordered])
-        changes = self._circuits.note(connection, held)
-        self._slowdowns.ask(connection, held)
+        elsewhere = [one for one in held if leads_out(one.record.url, one.record.target)]
+        changes = self._circuits.note(connection, elsewhere) if elsewhere else ()
+        asking = [one for one in held if one.outcome.retry_after is not None]
+        if asking:
+            self._slowdowns.ask(connection, asking)
         return Recorded(
             [result for result, _ in found], {result.record.id for result in late}, changes
         )

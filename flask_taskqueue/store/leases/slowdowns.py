@@ -65,7 +65,7 @@ class Slowdowns:
         return {**self.active(connection), **self._circuits.open(connection)}
 
     def ask(self, connection: sa.Connection, results: Iterable[AttemptResult]) -> None:
-        """Slow the receivers that asked for less."""
+        """Slow the receivers that asked for less, by a ``retry_after`` in each of the results."""
         for target, (retry_after, status) in sorted(_longest(results).items()):
             mine = self._slowdown.c.target == target
             row = connection.execute(
@@ -229,12 +229,9 @@ def _longest(results: Iterable[AttemptResult]) -> dict[str, tuple[float, int]]:
     """Return, by receiver, the longest time that it asked for, with the status of that reply."""
     longest: dict[str, tuple[float, int]] = {}
     for result in results:
-        if result.outcome.retry_after is not None:
-            target = slowdown_target(result.record.queue, result.record.url, result.record.target)
-            longest[target] = max(
-                longest.get(target, (0.0, 0)),
-                (result.outcome.retry_after, result.outcome.status or 0),
-            )
+        target = slowdown_target(result.record.queue, result.record.url, result.record.target)
+        asked = result.outcome.retry_after or 0.0, result.outcome.status or 0
+        longest[target] = max(longest.get(target, (0.0, 0)), asked)
     return longest
 
 
