@@ -117,6 +117,8 @@ def _chosen(runtime: Runtime, queues: str | None) -> tuple[str, ...] | None:
     if queues is None:
         return None
     names = tuple(name.strip() for name in queues.split(",") if name.strip())
+    if not names:
+        raise click.UsageError("--queues names no queue: name some, or leave it out to run all")
     find_queue = QueueLookup(runtime)
     for name in names:
         try:

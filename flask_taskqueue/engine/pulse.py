@@ -123,3 +123,16 @@ class Pulse:
     def succeeded(self) -> Replaced:
         """Return what was in the place of this child's successor before, once this one has left."""
         return Replaced(self.replaced.number + 1, self._shared[_WHY:].rstrip(b"\0").decode())
+
+
+def out_of_memory_kills() -> int | None:
+    """Return how many processes this machine's kernel has killed for lack of memory.
+
+    None where the kernel does not say.
+    """
+    try:
+        lines = Path("/proc/vmstat").read_text().splitlines()
+    except OSError:
+        return None
+    counts = [line.split() for line in lines if line.startswith("oom_kill ")]
+    return int(counts[0][1]) if counts else None

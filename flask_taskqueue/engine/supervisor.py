@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from types import FrameType
 
 import sqlalchemy as sa
@@ -19,7 +18,7 @@ from ..core.errors import TaskQueueError
 from ..core.names import dispatcher_id
 from ..process.logs import get_logger
 from ..process.signal_handlers import not_ignored, take
-from .pulse import Pulse, Replaced
+from .pulse import Pulse, Replaced, out_of_memory_kills
 
 _logger = get_logger()
 
@@ -117,13 +116,13 @@ class Supervisor:
         self._signals += not_ignored(signal.SIGINT, signal.SIGHUP)
         for number in self._signals:
             take(number, self._stop)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # if it is ignored, nobody learns of a death
         self._lifeline, self._held = os.pipe()
         while self._stopping is None:
             self._let_one_leave()
             while self._lacks_one() and self._stopping is None:
                 self._fork()
             self._reap()
-            self._release_dead()
             self._sustain_silent()
         self._signal(signal.SIGTERM)
         with suppress(OSError):  # nobody reads it
@@ -135,6 +134,8 @@ class Supervisor:
         self._signal(signal.SIGKILL)
         while self._children:
             self._reap()
+        self._release_at = 0.0
+        self._release_dead()
         for number in self._signals:  # one that comes now must not become the exit code
             signal.signal(number, signal.SIG_IGN)
         return 0
@@ -188,6 +189,7 @@ class Supervisor:
         except ChildProcessError:
             child, status = 0, 0
         if child not in self._children:
+            self._release_dead()
             time.sleep(0.02)
             return
         if os.WIFSTOPPED(status) or os.WIFCONTINUED(status):
@@ -267,19 +269,6 @@ def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError):  # nobody reads it any more
             stream.flush()
-
-
-def out_of_memory_kills() -> int | None:
-    """Return how many processes this machine's kernel has killed for lack of memory.
-
-    None where the kernel does not say.
-    """
-    try:
-        lines = Path("/proc/vmstat").read_text().splitlines()
-    except OSError:
-        return None
-    counts = [line.split() for line in lines if line.startswith("oom_kill ")]
-    return int(counts[0][1]) if counts else None
 
 
 def _killed_from_outside(status: int, child: _Child) -> bool:

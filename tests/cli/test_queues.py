@@ -266,3 +266,10 @@ def test_schedules_are_added_changed_and_deleted(console: Console) -> None:
         assert (refused.exit_code, sentence in refused.stderr) == (code, True), refused.stderr
     assert console.run("cron", "delete", "hot").stdout == "Deleted hot.\n"
     assert [one["name"] for one in console.json("cron", "list")] == ["tidy"]
+
+
+def test_a_dispatcher_of_no_queue_is_refused(console: Console) -> None:
+    """As with a variable that is not set: it would take nothing, and say nothing."""
+    result = console.run("run", "--burst", "--queues", " , ")
+    assert result.exit_code == 2
+    assert "--queues names no queue" in result.stderr

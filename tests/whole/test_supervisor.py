@@ -15,8 +15,8 @@ from tests.databases import TestDatabase
 from tests.outages import switched
 from tests.waiting import wait_until
 from tests.whole import loop_app
-from tests.whole.chaos.stage import Stage, stage
-from tests.whole.processes import descendants
+from tests.whole.chaos.stage import FLASK, Stage, stage
+from tests.whole.processes import descendants, process
 
 
 @pytest.mark.parametrize("database", ["postgresql", "mariadb"], indirect=True)
@@ -80,6 +80,26 @@ def test_one_that_starts_before_the_database_waits_for_it(
             second.terminate()
             assert second.wait(15) == 0
     assert "Traceback" not in here.said()
+
+
+_IGNORING = (
+    "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); "
+    "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+)
+
+
+def test_a_child_is_replaced_even_if_deaths_were_ignored_before(
+    sqlite_database: TestDatabase, tmp_path: Path
+) -> None:
+    """Whoever starts the command may ignore SIGCHLD, and programs inherit that."""
+    command = ("-c", _IGNORING, *FLASK, loop_app.__name__, "taskqueue", "run")
+    with stage(sqlite_database, tmp_path, {}) as here, process(command, {}, here.output) as running:
+        assert loop_app.plain.add().wait(60).state is State.SUCCEEDED
+        (child,) = descendants(running.pid)
+        child.kill()
+        assert loop_app.plain.add().wait(60).state is State.SUCCEEDED
+        running.terminate()
+        assert running.wait(60) == 0
 
 
 def test_a_handler_can_end_a_process_that_it_has_forked(
