@@ -53,6 +53,8 @@ class Claimed:
 
     Another look would then see something else.
     """
+    ended: Sequence[AttemptResult] = ()
+    """The results of tasks that were ended instead of being taken over."""
 
 
 class Claimer:
@@ -107,12 +109,6 @@ class Claimer:
         """Remember which hosts are slow, so that they do not take every slot."""
         self._slow.note(results)
 
-    def ended(self) -> list[AttemptResult]:
-        """Return the results of tasks that were ended instead of being taken over, once each."""
-        found = list(self._claims.takeovers.ended.values())
-        self._claims.takeovers.ended.clear()
-        return found
-
     def take(
         self,
         connection: sa.Connection,
@@ -127,6 +123,7 @@ class Claimer:
         that are due go first. ``beside`` is the number of other tasks that were taken but have not
         begun yet.
         """
+        self._claims.takeovers.ended.clear()  # an earlier try of this transaction has failed
         if free <= 0 or any(one.age < one.delivery.alone_for for one in running):
             return Claimed([])
         expired = self.last_look.expired(lanes)
@@ -146,14 +143,14 @@ class Claimer:
         again = self._claims.put_off_any
         if again:
             self.last_look.forget()
-        return Claimed(records, again=again)
+        return self._claimed(records, again=again)
 
     def take_singly(
         self, store: Store, lanes: Lanes, free: int, running: Sequence[Running]
     ) -> Claimed:
         """Lease tasks as `take` does, but each in its own transaction, which waits for nobody."""
-        taken: list[Record] = []
-        again = False
+        taken, ended = list[Record](), list[AttemptResult]()
+        again = alone = False
         for _ in range(max(0, free) + _REFUSALS):
             if len(taken) >= free:
                 break
@@ -166,12 +163,11 @@ class Claimer:
             if found is None:
                 continue
             taken += found.records
-            again |= found.again
-            if found.alone:
-                return found
-            if not found.records or is_poison(found.records[0]):
+            ended += found.ended
+            again, alone = again or found.again, found.alone
+            if alone or not found.records or is_poison(found.records[0]):
                 break
-        return Claimed(taken, again=again)
+        return Claimed(taken, alone, again, ended)
 
     def _take_one(
         self, store: Store, lanes: Lanes, running: Sequence[Running], beside: int
@@ -213,11 +209,16 @@ class Claimer:
             if not self._claims.takeovers.has_suspect(connection, lane, self._kept()):
                 continue
             if not may_take_suspect(one.age for one in running):
-                return Claimed([])
+                return self._claimed([])
             suspect = self._take_over(connection, lane, suspects=True)
             if suspect is not None:
-                return Claimed([suspect], alone=True)
+                return self._claimed([suspect], alone=True)
         return None
+
+    def _claimed(
+        self, records: list[Record], *, alone: bool = False, again: bool = False
+    ) -> Claimed:
+        return Claimed(records, alone, again, [*self._claims.takeovers.ended.values()])
 
     def _take_others(
         self, connection: sa.Connection, expired: Sequence[Lane], free: int

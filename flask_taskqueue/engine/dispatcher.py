@@ -256,7 +256,7 @@ class Dispatcher:
         self._outages.worked()
         self._submit(turn)
         self._tell(turn.recorded)
-        self._tell(Recorded(self._claimer.ended(), frozenset()))
+        self._tell(Recorded(turn.ended, frozenset()))
         self._collected += self.pause_confirmations.see_to(self._pool, calls=self._wakeups.calls)
         return turn
 

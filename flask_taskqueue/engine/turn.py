@@ -13,7 +13,7 @@ from ..core.queues.lanes import Lane, Lanes
 from ..core.states import Record
 from ..core.times import lease_clock
 from ..process.logs import get_logger
-from ..store import LockedError, Recorded, Store, apart, refusal
+from ..store import AttemptResult, LockedError, Recorded, Store, apart, refusal
 from .claimer import Claimed, Claimer
 from .in_flight import InFlight
 from .pool import Collected, Pool
@@ -36,6 +36,8 @@ class Turn:
     """
     recorded: Recorded = _NOTHING
     claimed: Sequence[Record] = ()
+    ended: Sequence[AttemptResult] = ()
+    """The results of tasks that were ended instead of being taken over."""
     alone: bool = False
     """Whether the turn claimed a suspect, which is attempted alone."""
     since: float = 0.0
@@ -177,4 +179,5 @@ def _turn(
     That is so if as many were claimed as there was room for, or if some were put off.
     """
     seen_all = len(claimed.records) < room and not claimed.again
-    return Turn(lanes if seen_all else None, recorded, claimed.records, claimed.alone, since)
+    seen = lanes if seen_all else None
+    return Turn(seen, recorded, claimed.records, claimed.ended, claimed.alone, since)

@@ -61,12 +61,12 @@ class ManualDispatcher:
             lanes = self._claimer.last_look.look_anew(connection)
             return self._claimer.take(connection, lanes, 1, [])
 
-        claimed = self._store.transact(take)
-        while claimed.again and not claimed.records:  # others were put off
+        while True:
             claimed = self._store.transact(take)
-        for result in self._claimer.ended():
-            self._runtime.observe(result, False)
-        return claimed.records[0] if claimed.records else None
+            for result in claimed.ended:
+                self._runtime.observe(result, False)
+            if claimed.records or not claimed.again:  # unless others were put off
+                return claimed.records[0] if claimed.records else None
 
     def take(self, task_id: str) -> Record | None:
         """Lease a task, whatever it waits for; return None if it is not scheduled."""

@@ -29,6 +29,10 @@ class Process:
 
     def take(self, free: int = 10) -> list[str]:
         """One turn; the ids of what begins."""
+        return [one.id for one in self.turn(free).records]
+
+    def turn(self, free: int = 10) -> Claimed:
+        """One turn, and what it claimed."""
         running = [Running(one, self.clock - one.started) for one in self.running.values()]
 
         def work(connection: sa.Connection) -> Claimed:
@@ -45,7 +49,7 @@ class Process:
             self.running[one.id] = Delivery(
                 one, self.clock, self.clock + 3600, suspect=is_poison(one), alone_for=alone_for
             )
-        return [one.id for one in taken.records]
+        return taken
 
     def end(self, task_id: str) -> None:
         """It succeeds."""
@@ -244,6 +248,23 @@ def test_a_poison_task_ends_and_its_neighbours_do_not(
             break
     assert states(store, [poison]) == {State.DEAD}
     assert states(store, others) == {State.SUCCEEDED}
+
+
+def test_what_a_turn_that_was_not_committed_ended_is_not_told(store: Store) -> None:
+    """Another process ends the task then, and that one tells of it."""
+    crashed(store, 1, 3)
+    one, other = Process(store, "one"), Process(store, "other")
+
+    def fail(connection: sa.Connection) -> Claimed:
+        claimer = one.claimer
+        claimed = claimer.take(connection, claimer.last_look.look_anew(connection), 1, [])
+        assert len(claimed.ended) == 1
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        store.transact(fail)
+    told = [len(process.turn().ended) for process in (other, one)]
+    assert told == [1, 0]
 
 
 def test_a_suspect_that_dies_alone_is_dead(store: Store) -> None:

@@ -48,10 +48,7 @@ class Takeovers:
         self._log = log
         self._completions = completions
         self.ended: dict[str, AttemptResult] = {}
-        """The tasks that were ended instead of being taken over.
-
-        Whoever tells of them, once that is committed, takes them out.
-        """
+        """The tasks that were ended instead of being taken over, since a claimer cleared it."""
 
     def take_over(
         self,
