@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from ..core import signals
 from ..core.errors import DuplicateTaskNameError, TooManyTasksError
 from ..core.states import Record
 from ..core.tasks.request import PULL
@@ -21,7 +20,7 @@ from ..core.urls import leads_out
 from ..engine.tracing import of_caller, sending, with_trace
 from ..runtime import FindQueue, QueueLookup, Runtime
 from ..store import Inserts, Store, in_order
-from .changes import joins_session, make_change, named
+from .changes import joins_session, make_change, named, send_added
 from .tasks import Tasks
 
 MOST_AT_ONCE = 1000
@@ -67,7 +66,7 @@ def store_new(
             done=lambda connection: next(iter(_inserted(store, connection, [new]) or ()), None),
         )
     task = Task.of(record, Tasks.of(runtime), disposition, commitment)
-    signals.task_added.send(runtime.app, task=task)
+    send_added(runtime, task)
     return record, task
 
 

@@ -99,7 +99,7 @@ def change_ids(
             True,
             wakes=wakes,
             tell=tell,
-            name=lambda _: name,
+            name=lambda _: [name],
         )[0]
         return total
     total = sum(

@@ -12,10 +12,11 @@ import sqlalchemy as sa
 from flask import has_app_context
 from sqlalchemy.orm import Session
 
+from ..core import signals
 from ..core.errors import BadTransactionStateError, TaskQueueError
 from ..core.states import Record
 from ..core.tasks.options import check_flag
-from ..core.tasks.task import Commitment
+from ..core.tasks.task import Commitment, Task
 from ..core.urls import redacted
 from ..process.logs import get_logger
 from ..runtime import Runtime, one_writer, sessions
@@ -26,7 +27,7 @@ from ..web.current_task import handling
 _logger = get_logger()
 
 
-def warn_if_unattended(runtime: Runtime, name: Callable[[], Sequence[str]]) -> None:
+def warn_if_unattended(runtime: Runtime, name: Callable[[], list[str]]) -> None:
     """Warn that a change has to wait if no dispatcher runs here and none is alive anywhere.
 
     The database knows which dispatchers are alive. It is asked once per process, outside of the
@@ -78,6 +79,12 @@ def audited(note: AuditWrite | None) -> Iterator[None]:
         _audit_write.reset(token)
 
 
+def send_added(runtime: Runtime, task: Task) -> None:
+    """Send the signal of a task that was stored; what receivers then change is not part of it."""
+    with audited(None):
+        signals.task_added.send(runtime.app, task=task)
+
+
 def make_change(
     runtime: Runtime,
     work: Callable[[sa.Connection], T],
@@ -85,7 +92,7 @@ def make_change(
     *,
     wakes: bool = True,
     tell: Callable[[T], object] = lambda _: None,
-    name: Callable[[T], Sequence[str]] = lambda _: (),
+    name: Callable[[T], list[str]] = lambda _: [],
     waits: bool = True,
     done: Callable[[sa.Connection], T | None] = lambda _: None,
 ) -> tuple[T, Commitment]:
@@ -194,7 +201,7 @@ def _join(
     work: Callable[[sa.Connection], T],
     wakes: bool,
     tell: Callable[[T], object],
-    name: Callable[[T], Sequence[str]],
+    name: Callable[[T], list[str]],
     waits: bool,
     done: Callable[[sa.Connection], T | None],
 ) -> tuple[T, Commitment]:

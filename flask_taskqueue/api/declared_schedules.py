@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from ..core.errors import InvalidScheduleError, InvalidUrlError, TaskQueueError
+from ..core.errors import (
+    InvalidScheduleError,
+    InvalidUrlError,
+    TaskQueueError,
+    TransientError,
+)
 from ..core.names import check_schedule_name
 from ..core.schedules.schedule import Misfire, Overlap, Schedule, check_rules
 from ..core.settings.queue import QueueSettings, check_configured
@@ -157,15 +162,20 @@ class FoundSchedules:
     def __call__(self, known: Collection[str]) -> list[ScheduleDefinition]:
         """Return the definitions of the schedules other than those with the given names.
 
-        A schedule whose task cannot be made is logged once and left out.
+        A schedule whose task cannot be made is left out, which is logged, until it can be made.
+        Raises `TransientError`.
         """
         found: list[ScheduleDefinition] = []
         for name, one in self._find_declared().items():
-            if name in known or name in self._broken:
+            if name in known:
                 continue
             try:
                 found.append(one.definition(self._new_task))
+                self._broken.pop(name, None)
+            except TransientError:
+                raise
             except TaskQueueError as error:
+                if self._broken.get(name) != str(error):
+                    _logger.error("schedule %s is left out: %s", name, error)
                 self._broken[name] = str(error)
-                _logger.error("schedule %s is left out: %s", name, error)
         return found

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
+from ..core.delivery.outcome import Death
 from ..core.errors import (
     BadTaskStateError,
     InvalidQueueModeError,
@@ -59,14 +60,14 @@ def lease_tasks(
     """
     queue, pulls = pull_queue(runtime, name), runtime.store.pulls
 
-    def work(connection: sa.Connection) -> list[Record]:
+    def work(connection: sa.Connection) -> tuple[list[Record], list[Death]]:
         if pulls.is_paused(connection, name):
-            return []
+            return [], []
         wanted = None if tag is None else Tag(tag)
         if by_tag and wanted is None:
             wanted = pulls.first_tag(connection, name)
             if wanted is None:
-                return []
+                return [], []
         return pulls.lease(connection, name, limit, seconds, retry=queue.retry, tag=wanted)
 
     return make_change(
@@ -74,8 +75,9 @@ def lease_tasks(
         work,
         None,
         wakes=False,
-        name=lambda found: [f"to lease {plural(len(found), 'task')}"],
-    )[0]
+        tell=lambda found: runtime.tell_dead(*found[1]),
+        name=lambda found: [f"to lease {plural(len(found[0]), 'task')}"],
+    )[0][0]
 
 
 def modify_lease(

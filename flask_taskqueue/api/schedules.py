@@ -9,16 +9,14 @@ from typing import Any, cast
 
 import sqlalchemy as sa
 
-from ..core import signals
 from ..core.errors import BadTransactionStateError, InvalidScheduleError, UnknownScheduleError
 from ..core.schedules.schedule import Misfire, Overlap, Schedule
 from ..core.states import Record
 from ..core.tasks.spec import SpecLike, TaskSpec
 from ..core.tasks.task import Task
 from ..core.times import to_datetime
-from ..process.logs import get_logger
 from ..runtime import QueueLookup, Runtime
-from .changes import make_change, named
+from .changes import make_change, named, send_added
 from .declared_schedules import DeclaredSchedule
 from .tasks import Tasks
 
@@ -93,7 +91,7 @@ class ScheduleEntry:
 
     def run_now(self, *, transactional: bool | None = None) -> Task:
         """Add its task now, whatever the schedule says, and return it."""
-        store, app = self._runtime.store, self._runtime.app
+        store = self._runtime.store
         declared = self._runtime.cron.declared.get(self.name)
 
         def work(connection: sa.Connection) -> Record:
@@ -106,7 +104,7 @@ class ScheduleEntry:
             self._runtime, work, transactional, name=lambda record: [named(record)]
         )
         task = Task.of(record, Tasks.of(self._runtime), "added", commitment)
-        signals.task_added.send(app, task=task)
+        send_added(self._runtime, task)
         return task
 
     def change(
@@ -137,7 +135,9 @@ class ScheduleEntry:
             description=description,
         )
         given = {"misfire": misfire, "overlap": overlap, "description": description}
-        changes: dict[str, Any] = {name: value for name, value in given.items() if value}
+        changes: dict[str, Any] = {
+            name: value for name, value in given.items() if value is not None
+        }
         if schedule is not None or timezone is not None:
             changes |= {"text": one.schedule.text, "timezone": one.schedule.timezone}
         if task is not None:
@@ -258,6 +258,3 @@ def _entry(runtime: Runtime, row: sa.Row[Any], declared: Collection[str]) -> Sch
         is_declared=row.name in declared,
         _runtime=runtime,
     )
-
-
-_logger = get_logger()

@@ -103,6 +103,7 @@ class Attempts:
                 self._encryption.decrypt_record(record), own=delivery.own
             )
         except _MALFORMED as error:
+            delivery.over = True
             return AttemptResult(
                 record, permanent(printable(_why_unsent(error), _ERROR_LENGTH)), 0.0
             )

@@ -158,7 +158,7 @@ class Cron:
                 name,
             )
             set_right = partial(self._store.schedules.set_right, name=name, now=instant)
-            self._store.transact(set_right, wait=Wait.BRIEFLY)
+            self._is_done(name, set_right, "cannot be set right yet")
         return bool(ahead)
 
     def _next_of(self, one: ScheduleDefinition, instant: datetime) -> datetime:

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import sqlalchemy as sa
 
+from ..core.delivery.outcome import Death, permanent
 from ..core.errors import TaskQueueError
 from ..core.failures import printable
 from ..core.names import chance, lease_id
@@ -23,8 +24,8 @@ from .cloud_tasks import CloudTasksEngine, NotTakenError, UnavailableError
 
 _logger = get_logger()
 
-_SOME = 64
-"""How many tasks are taken at a time."""
+_SOME = 16
+"""How many tasks are taken at a time: as many as are handed over well within their lease."""
 _AT_A_TIME = 8
 _ROUNDS = 20
 """How often one look after a queue deletes some of its cancelled tasks there."""
@@ -48,12 +49,18 @@ class Forwarder:
     """
 
     def __init__(
-        self, store: Store, engine: CloudTasksEngine, queues: Sequence[str], held_by: str
+        self,
+        store: Store,
+        engine: CloudTasksEngine,
+        queues: Sequence[str],
+        held_by: str,
+        tell_dead: Callable[..., object] = lambda *_: None,
     ) -> None:
         self._store = store
         self._engine = engine
         self._queues = queues
         self._held_by = held_by
+        self._tell_dead = tell_dead
         self._backoff: dict[str, float] = {}
         self._not_before: dict[str, float] = {}
 
@@ -88,9 +95,6 @@ class Forwarder:
         if not self._are_noted(results):
             for one in results:
                 self._are_noted([one])
-        for record, error in results:
-            if isinstance(error, NotTakenError):
-                _logger.error("task %s cannot be handed over: %s", record.id, error)
         failed = [error for _, error in results if isinstance(error, UnavailableError)]
         self._note(queue, failed[0] if failed else None)
         return sum(error is None for _, error in results)
@@ -99,18 +103,24 @@ class Forwarder:
         """Note what became of tasks; return False, and log it, if something of that is refused."""
         forwarding = self._store.forwarding
 
-        def work(connection: sa.Connection) -> bool:
+        def work(connection: sa.Connection) -> list[Death]:
             done = [_lease(record) for record, error in results if error is None]
             forwarding.handed_over(connection, done)
+            dead: list[Death] = []
             for record, error in results:
                 why = printable(str(error), _LONGEST_REASON)
                 if isinstance(error, NotTakenError):
-                    forwarding.refuse(connection, record, why)
+                    if forwarding.refuse(connection, record, why):
+                        dead.append((record, permanent(why)))
                 elif isinstance(error, UnavailableError):
                     forwarding.put_back(connection, [_lease(record)], why)
-            return True
+            return dead
 
-        return self._done(work, *(record for record, _ in results)) is not None
+        noted = self._done(work, *(record for record, _ in results))
+        for record, outcome in noted or ():
+            _logger.error("task %s cannot be handed over: %s", record.id, outcome.error)
+        self._tell_dead(*(noted or ()))
+        return noted is not None
 
     def _done(self, work: Callable[[sa.Connection], T], *records: Record) -> T | None:
         """Return what is done of some tasks; None, which is logged, if something is refused."""
@@ -153,7 +163,8 @@ class Forwarder:
         for queue in self._queues:
             for record in self._read(self._store.delivered.lost, queue):
                 settle = self._store.delivered.settle
-                self._done(partial(settle, record=record, source=self._held_by), record)
+                dead = self._done(partial(settle, record=record, source=self._held_by), record)
+                self._tell_dead(*(dead or ()))
             try:
                 self._ask_after(queue)
                 self._delete(queue)
@@ -172,6 +183,7 @@ class Forwarder:
             give_up = partial(self._store.forwarding.give_up, record=record, error=error)
             if self._done(give_up, record):
                 _logger.error("task %s is dead: %s", record.id, error)
+                self._tell_dead((record, permanent(error)))
 
     def _delete(self, queue: str) -> None:
         for _ in range(_ROUNDS):

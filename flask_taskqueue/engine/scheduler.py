@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -247,7 +248,8 @@ class Scheduler:
             self._forwarder.retire()
         self._registration.leave()
         for job in (_DRAIN, _CRON, _BEAT, _SWEEP, _BULK):
-            self._jobs.remove_job(job)
+            with suppress(JobLookupError):  # another thread has removed it
+                self._jobs.remove_job(job)
 
     def _run_at(self, job: str, instant: datetime) -> None:
         try:

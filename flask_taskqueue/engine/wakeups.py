@@ -52,19 +52,26 @@ class WakeupSocket:
         Raises `NoThreadError`.
         """
         with self._quietly():
-            with suppress(FileExistsError):
-                self._parent.mkdir(mode=0o700)
-            with _private(self._parent) as parent, suppress(FileExistsError):
-                os.mkdir(self._folder.name, 0o700, dir_fd=parent)
-            with self._opened():
-                own = secrets.token_hex(8)
-                self._listening, self._own = _bound(self._folder / own), own
+            try:
+                self._listening, self._own = self._bind()
+            except FileNotFoundError:  # the last to leave has just removed the folder
+                self._listening, self._own = self._bind()
             try:
                 start_thread(self._wait, self._listening, wake, name="taskqueue-wakeup")
             except NoThreadError:
                 self.reset()  # the next ring removes the file, because nobody listens
                 raise
         return self._own is not None
+
+    def _bind(self) -> tuple[socket.socket, str]:
+        """Return a socket in the folder, which is made if need be, and its name there."""
+        with suppress(FileExistsError):
+            self._parent.mkdir(mode=0o700)
+        with _private(self._parent) as parent, suppress(FileExistsError):
+            os.mkdir(self._folder.name, 0o700, dir_fd=parent)
+        with self._opened():
+            own = secrets.token_hex(8)
+            return _bound(self._folder / own), own
 
     def close(self) -> None:
         """Stop listening."""

@@ -6,6 +6,7 @@ import logging
 import sys
 from datetime import UTC, datetime, timedelta
 
+from blinker import NamedSignal
 from flask import Flask
 
 from ..core import signals
@@ -26,22 +27,37 @@ _LEVELS = {
 }
 
 
-def report_attempt(app: Flask, result: AttemptResult, lost: bool) -> None:
-    """Log a recorded attempt, and send its signals.
+def send_guarded(signal: NamedSignal, app: Flask, **values: object) -> None:
+    """Send a signal of something that is done, from a thread that must go on.
 
-    Without listeners the signals cost next to nothing.
+    Every receiver is called; what one raises is logged. Without receivers this costs next to
+    nothing.
     """
+    if not signal.receivers:
+        return
+    for receiver in signal.receivers_for(app):
+        try:
+            receiver(app, **values)
+        except Exception:
+            _logger.exception("a receiver of the signal %s raised", signal.name)
+
+
+def report_attempt(app: Flask, result: AttemptResult, lost: bool) -> None:
+    """Log a recorded attempt, and send its signals."""
     log_attempt(result, lost)
     outcome = result.outcome
-    if signals.attempt_finished.receivers:
-        signals.attempt_finished.send(
-            app, record=result.record, outcome=outcome, duration=result.duration, lost=lost
-        )
+    send_guarded(
+        signals.attempt_finished,
+        app,
+        record=result.record,
+        outcome=outcome,
+        duration=result.duration,
+        lost=lost,
+    )
     if lost or not outcome.state.is_finished:
         return
     signal = signals.task_dead if outcome.state is State.DEAD else signals.task_succeeded
-    if signal.receivers:
-        signal.send(app, record=result.record, outcome=outcome)
+    send_guarded(signal, app, record=result.record, outcome=outcome)
 
 
 def log_attempt(result: AttemptResult, lost: bool) -> None:

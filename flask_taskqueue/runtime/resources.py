@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from flask import Flask
 
 from ..core import signals
+from ..core.delivery.outcome import Death
 from ..core.errors import BadTransactionStateError, ConfigurationError, TaskQueueError
 from ..core.ownership import Application
 from ..core.security.encryption import Encryption
@@ -30,7 +31,7 @@ from ..process.threads import built_once
 from ..store import AttemptResult, Database, Kept, Notifications, Store, is_in_memory
 from . import one_writer
 from .binding import Binding
-from .reports import report_attempt
+from .reports import report_attempt, send_guarded
 from .task_making import FindsSchedules, MakesTasks, MakeTask
 
 _logger = get_logger()
@@ -213,11 +214,8 @@ class Resources:
         """Tell the dispatchers of this process and of others that something may be due."""
         if self._on_wake is not None:
             self._on_wake()
-            return
-        if self.scheduler is not None:
-            self.scheduler.wake()
-        if self.wakeup_channel is not None:
-            self.wakeup_channel.ring()
+        else:
+            self.notify_dispatchers()
 
     def notify_dispatchers(self) -> None:
         """Tell the dispatchers of this process and of others to look for instructions."""
@@ -271,7 +269,7 @@ class Resources:
         return find_routes(self.app, self.settings, self.targets, base_url, transport)
 
     def _fired(self, schedule: str, added: int) -> None:
-        signals.schedule_fired.send(self.app, schedule=schedule, added=added)
+        send_guarded(signals.schedule_fired, self.app, schedule=schedule, added=added)
 
     def begun(self, record: Record) -> None:
         """Send the signal of an attempt that begins.
@@ -284,7 +282,12 @@ class Resources:
     def tell_changed(self, action: str, changed: int) -> None:
         """Send the signal of a bulk change, if it changed any tasks."""
         if changed:
-            signals.tasks_changed.send(self.app, action=action, changed=changed)
+            send_guarded(signals.tasks_changed, self.app, action=action, changed=changed)
+
+    def tell_dead(self, *deaths: Death) -> None:
+        """Send the signals of tasks that gave up without an attempt of this process."""
+        for record, outcome in deaths:
+            send_guarded(signals.task_dead, self.app, record=record, outcome=outcome)
 
     def observe(self, result: AttemptResult, lost: bool) -> None:
         """Log a recorded attempt, and send its signals."""

@@ -26,6 +26,7 @@ from ..process.logs import get_logger
 from ..process.threads import NoThreadError, signals_blocked_in_uwsgi
 from ..store import replace_inherited
 from .contexts import is_current
+from .reports import send_guarded
 from .resources import Resources
 
 _logger = get_logger()
@@ -127,7 +128,7 @@ class Runtime(Resources):
             except NoThreadError:
                 self.scheduler = None
                 raise
-        signals.dispatcher_started.send(self.app, dispatcher=dispatcher)
+        send_guarded(signals.dispatcher_started, self.app, dispatcher=dispatcher)
         return self.scheduler
 
     def forwarder(self, dispatcher: Dispatcher) -> Forwarder | None:
@@ -140,7 +141,8 @@ class Runtime(Resources):
         queues = forwarded_queues(self.settings.queues.values(), dispatcher.queues)
         if not queues:
             return None
-        return Forwarder(self.store, CloudTasksEngine(self.settings), queues, dispatcher.id)
+        engine = CloudTasksEngine(self.settings)
+        return Forwarder(self.store, engine, queues, dispatcher.id, self.tell_dead)
 
     def _forwarder_thread(self, dispatcher: Dispatcher) -> ForwarderThread | None:
         forwarder = self.forwarder(dispatcher)
@@ -190,7 +192,7 @@ class Runtime(Resources):
             self.wakeup_channel.close()
         given_back = scheduler.stop(self.settings.grace_period if grace is None else grace)
         self._stop_attempts()
-        signals.dispatcher_stopped.send(self.app, dispatcher=scheduler.dispatcher)
+        send_guarded(signals.dispatcher_stopped, self.app, dispatcher=scheduler.dispatcher)
         return given_back
 
     def drain(self, **options: Unpack[DispatcherOptions]) -> int:

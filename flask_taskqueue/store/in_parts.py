@@ -71,18 +71,23 @@ def renew(
         renewed, lost = set[Lease](), set[Lease]()
     for one in sorted(held):
         with suppress(LockedError):
-            (renewed if _renew_alone(database, leases, one, lease) else lost).add(one)
+            is_held = _renew_alone(database, leases, one, lease, tries)
+            (renewed if is_held else lost).add(one)
     return renewed, lost
 
 
-def _renew_alone(database: Database, leases: Leases, one: Lease, lease: float) -> bool:
+def _renew_alone(database: Database, leases: Leases, one: Lease, lease: float, tries: int) -> bool:
     try:
         found = database.transact(
-            lambda connection: leases.renew(connection, [one], lease), wait=Wait.NOT
+            lambda connection: leases.renew(connection, [one], lease),
+            tries=tries,
+            wait=Wait.NOT,
         )
         return bool(found)
     except LockedError:
         database.transact(
-            lambda connection: leases.renewals.note(connection, [one], lease), wait=Wait.NOT
+            lambda connection: leases.renewals.note(connection, [one], lease),
+            tries=tries,
+            wait=Wait.NOT,
         )
         return True

@@ -116,8 +116,7 @@ class CurrentTask:
         ):
             self._asked_at = time.monotonic()
             self._ask()
-        delivery.cancel_seen |= delivery.cancelled and delivery.lease_uncertain
-        return delivery.cancelled
+        return delivery.see_cancelled()
 
     def _ask(self) -> None:
         """Look whether the attempt is under way, which another process sees to.

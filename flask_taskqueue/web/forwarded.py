@@ -135,7 +135,7 @@ class Deliveries:
             return _later("The task is being attempted.", left)
         if left is not None:
             settle = partial(leases.settle, record=record, source=self._held_by)
-            store.transact(settle)
+            self._runtime.tell_dead(*store.transact(settle))
             return None
         if record.state == State.FORWARDED:
             if store.transact(partial(leases.expire, record=record)):
@@ -146,9 +146,14 @@ class Deliveries:
     def _attempt(self, record: Record, since: float) -> Answer:
         """Attempt a task that this delivery has leased, and record how it ended."""
         (delivery,) = self._attempts.begin([record])
-        with self._keeper.keeping(delivery, since):
-            result = self._attempts.make(delivery)
-            recorded = self._runtime.store.transact(partial(self._record, result=result))
+        store = self._runtime.store
+        try:
+            with self._keeper.keeping(delivery, since):
+                result = self._attempts.make(delivery)
+                recorded = store.transact(partial(self._record, result=result))
+        except NoThreadError:
+            store.transact(partial(store.delivered.give_back, record=record))
+            raise
         for one in recorded.results:
             self._runtime.observe(one, one.record.id in recorded.lost)
             if one.record.id in recorded.lost:

@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 
-from flask_taskqueue import ConfigurationError, InvalidQueueModeError, TaskQueue
+from flask_taskqueue import ConfigurationError, InvalidQueueModeError, TaskQueue, task_dead
 from flask_taskqueue.appengine import taskqueue
 from flask_taskqueue.cli import taskqueue as commands
 from tests.apps import Bench, bench
@@ -190,8 +190,15 @@ def test_what_was_leased_too_often_is_dead(shop: Bench) -> None:
     """It is kept with the reason, and can be requeued."""
     add("a", queue="twice")
     queue = taskqueue.Queue("twice")
-    assert [len(queue.lease_tasks(0, 5)) for _ in range(4)] == [1, 1, 0, 0]
+    told: list[str] = []
+
+    def listen(_app: object, record: Any, **_: object) -> None:
+        told.append(record.id)
+
+    with task_dead.connected_to(listen, shop.app):
+        assert [len(queue.lease_tasks(0, 5)) for _ in range(4)] == [1, 1, 0, 0]
     [task] = shop.tasks.find()
+    assert told == [task.id]
     assert (task.state, task.last_reason, task.attempts) == ("dead", "timeout", 2)
     assert "leased 2 times" in (task.last_error or "")
     assert queue.fetch_statistics().tasks == 0

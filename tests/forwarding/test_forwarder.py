@@ -6,10 +6,12 @@ import signal
 import subprocess
 import sys
 import threading
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
+from flask_taskqueue import task_dead
 from flask_taskqueue.engine.cloud_tasks import CloudTasksEngine
 from flask_taskqueue.engine.forwarder import Forwarder, ForwarderThread
 from flask_taskqueue.store import Filter, ListKind
@@ -168,10 +170,17 @@ def test_a_missing_queue_is_an_outage_and_a_malformed_task_is_dead(
     app.tasks.drain()
     assert app.tasks.get(waiting.id).state == "scheduled"
     cloud.refuses = (400, "INVALID_ARGUMENT")
-    app.tasks.drain()
+    told: list[tuple[str, str]] = []
+
+    def listen(_app: object, record: Any, outcome: Any, **_: object) -> None:
+        told.append((record.id, outcome.error))
+
+    with task_dead.connected_to(listen, app.app):
+        app.tasks.drain()
     found = app.tasks.get(waiting.id)
     assert (found.state, found.last_reason) == ("dead", "permanent")
     assert "INVALID_ARGUMENT" in (found.last_error or "")
+    assert told == [(waiting.id, found.last_error)]
 
 
 def test_what_is_handed_over_names_the_time_the_deadline_and_who_calls(

@@ -21,6 +21,7 @@ from flask_taskqueue import (
     Schedule,
     State,
     TaskQueue,
+    TaskSpec,
     UnknownQueueError,
     UnknownScheduleError,
 )
@@ -218,6 +219,20 @@ def test_a_schedule_whose_task_cannot_be_made_is_left_out(
     ]
 
 
+def test_a_schedule_whose_task_cannot_be_made_yet_fires_once_it_can(clock: Bench) -> None:
+    """Its queue is one that is added while the app runs; nobody has to start anything again."""
+    clock.tasks.worker("/after", endpoint="after")(lambda: None)
+    after = TaskSpec("/after", queue="later")
+    clock.tasks.schedule("early", TaskSpec("/tidy", then=after), "@hourly")
+    clock.tasks.schedules()
+    later(clock, hours=2)
+    assert "early" not in {one.name for one in clock.tasks.schedules()}
+    clock.tasks.add_queue("later")
+    later(clock, hours=4)
+    later(clock, hours=6)
+    assert [one.queue for one in clock.tasks.find(url="/after")] == ["later"]
+
+
 def test_a_schedule_takes_a_task_that_was_made_before(clock: Bench) -> None:
     """As tasks.add() does: with its own arguments and options, so there are none beside it."""
     seen = clock.app.extensions["seen"]
@@ -390,7 +405,10 @@ def test_schedules_are_added_while_the_app_runs(clock: Bench) -> None:
     later(clock, days=2)
     assert "early" in seen
     noted = tasks.get_schedule("noted")
-    noted.change("0 6 * * *", task=note.spec("late"), description="notes")
+    noted.change("0 6 * * *", task=note.spec("late"), description="no notes")
+    noted.change(description="")
+    assert not tasks.get_schedule("noted").description
+    noted.change(description="notes")
     changed = tasks.get_schedule("noted")
     assert (changed.text, changed.timezone, changed.description) == (
         "0 6 * * *",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from blinker import NamedSignal
 
 import flask_taskqueue
+from flask_taskqueue.api.audit import Actor, AuditEntry, recorded
 from flask_taskqueue.store import Action, Filter, ListKind
 from flask_taskqueue.testing import TaskQueueTester
 from tests.apps import Bench
@@ -242,8 +243,69 @@ def test_a_receiver_that_raises_as_attempts_end_loses_nothing(
     with flask_taskqueue.attempt_finished.connected_to(receiver, on_sqlite.app):
         runtime.start()
         for number in range(3):
-            assert handler.add(number).wait(20).state == "succeeded"
+            assert handler.add(number).wait(60).state == "succeeded"
         wait_until(lambda: len(raised) == 3, what="all are told")
         runtime.stop()
     assert ran == [0, 1, 2]
     assert any("no listener" in str(one.exc_info) for one in caplog.records)
+
+
+def test_a_receiver_that_raises_keeps_nothing_from_others(on_sqlite: Bench) -> None:
+    """Each end of a batch of attempts is told to every receiver, and logged."""
+    told: list[str] = []
+
+    def raising(_app: Any, **_: Any) -> None:
+        raise LookupError("no listener")
+
+    def listening(_app: Any, record: Any, **_: Any) -> None:
+        told.append(record.id)
+
+    @on_sqlite.tasks.worker("/w")
+    def hopeless() -> None:
+        raise flask_taskqueue.PermanentFailure("no")
+
+    tasks = [hopeless.add() for _ in range(8)]
+    dead = flask_taskqueue.task_dead
+    with dead.connected_to(raising, on_sqlite.app), dead.connected_to(listening, on_sqlite.app):
+        assert on_sqlite.tasks.drain() == 8
+    assert sorted(told) == sorted(task.id for task in tasks)
+
+
+def test_what_a_receiver_adds_is_no_part_of_an_audited_change(on_sqlite: Bench) -> None:
+    """The entry counts what the change itself did."""
+    runtime, handler = on_sqlite.runtime, on_sqlite.tasks.worker("/w")(lambda: None)
+    added: list[str] = []
+
+    def add_another(_app: Any, task: Any, **_: Any) -> None:
+        added.append(task.id)
+        if len(added) == 1:
+            handler.add()
+
+    entry = AuditEntry(runtime, Actor("ana", "127.0.0.1"), "add", "one task")
+    with flask_taskqueue.task_added.connected_to(add_another, on_sqlite.app):
+        with recorded(runtime, entry):
+            handler.add()
+    assert len(added) == 2
+    audit = on_sqlite.store.database.tables.audit
+    with on_sqlite.store.reading() as connection:
+        assert connection.execute(sa.select(audit.c.changed)).all() == [(1,)]
+
+
+def test_a_receiver_that_raises_as_a_schedule_fires_keeps_the_others_firing(
+    on_sqlite: Bench,
+) -> None:
+    """Whatever their names."""
+    fired: list[str] = []
+
+    def raising(_app: Any, schedule: str, **_: Any) -> None:
+        fired.append(schedule)
+        raise LookupError("no listener")
+
+    on_sqlite.tasks.worker("/w")(lambda: None)
+    for name in ("a", "b"):
+        on_sqlite.tasks.add_schedule(name, "/w", "every 1 minutes")
+    cron = on_sqlite.runtime.cron
+    with flask_taskqueue.schedule_fired.connected_to(raising, on_sqlite.app):
+        cron.tick()
+        cron.tick(datetime.now(UTC) + timedelta(hours=1))
+    assert fired == ["a", "b"]

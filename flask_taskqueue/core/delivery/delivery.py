@@ -233,14 +233,22 @@ class Delivery:
 
         ``since`` is on the clock of leases.
         """
-        self.held_until = since + _SURE * lease
-        if self.lease_uncertain and not self.cancel_seen:
-            self.lease_uncertain = self.cancelled = False
+        with self.guard:
+            self.held_until = since + _SURE * lease
+            if self.lease_uncertain and not self.cancel_seen:
+                self.lease_uncertain = self.cancelled = False
 
     def fence(self, now: float) -> None:
         """Tell its handler if the lease may have run out, before anybody else can take the task."""
-        if now > self.held_until and not self.cancelled:
-            self.lease_uncertain = self.cancelled = True
+        with self.guard:
+            if now > self.held_until and not self.cancelled:
+                self.lease_uncertain = self.cancelled = True
+
+    def see_cancelled(self) -> bool:
+        """Return whether it is cancelled, for its handler, and note what the handler was told."""
+        with self.guard:
+            self.cancel_seen |= self.cancelled and self.lease_uncertain
+            return self.cancelled
 
     def may_begin(self, now: float) -> bool:
         """Return whether its lease still holds, as far as this process knows."""

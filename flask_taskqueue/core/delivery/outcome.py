@@ -10,7 +10,7 @@ from functools import lru_cache
 from werkzeug.http import parse_date
 
 from ..retry import RetryOptions
-from ..states import State
+from ..states import Record, State
 from ..times import LONGEST, plural
 from ..urls import redacted
 from .verdict import Reply, Verdict
@@ -55,6 +55,16 @@ class Outcome:
     executed: bool = True
     retry_after: float | None = None
     receiver_works: bool | None = None
+
+
+Death = tuple[Record, Outcome]
+"""A task that gave up, and how it ended."""
+
+_HOPES = {
+    "no-route": ", because another release may have one",
+    "misfit": " for an hour, because the handler of another release may be one that it fits",
+}
+"""Why a task that this release cannot run is attempted again, by the kind of the verdict."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +144,8 @@ def _failed(reply: Reply, verdict: Verdict | None, attempt: AttemptContext) -> O
     if not (_is_rolling_out(verdict, attempt) or attempt.retry.allows(attempt.number, attempt.age)):
         gave_up = f"{error} (gave up after {plural(attempt.number, 'attempt')})"
         return replace(failed, state=State.DEAD, error=gave_up)
+    if verdict is not None and verdict.kind in _HOPES:
+        failed = replace(failed, error=f"{error}; it is attempted again{_HOPES[verdict.kind]}")
     if asked and wait is not None:
         return replace(failed, delay=wait)
     delay = attempt.retry.delay(attempt.number, attempt.random).total_seconds()
@@ -144,9 +156,7 @@ def _failed(reply: Reply, verdict: Verdict | None, attempt: AttemptContext) -> O
 
 def _is_rolling_out(verdict: Verdict | None, attempt: AttemptContext) -> bool:
     """Return whether the task may belong to another release that is not everywhere yet."""
-    if verdict is None or verdict.kind not in ("misfit", "no-route"):
-        return False
-    return attempt.age < ROLL_OUT
+    return verdict is not None and verdict.kind in _HOPES and attempt.age < ROLL_OUT
 
 
 def _status(reply: Reply, verdict: Verdict | None) -> int | None:
@@ -195,13 +205,7 @@ def explain(reply: Reply, verdict: Verdict | None) -> str:
         elsewhere = f", only at {redacted(verdict.error)}" if verdict.error else ""
         return (
             f"this release of the app has no route for the task{elsewhere} (the reply was "
-            f"{reply.status}); it is attempted again, because "
-            "another release may have one"
-        )
-    if verdict.kind == "misfit":
-        return (
-            f"{verdict.error}; it is attempted again for an hour, because the handler of another "
-            "release may be one that it fits"
+            f"{reply.status})"
         )
     if verdict.is_success:
         what = reply.error or verdict.error or f"the reply that went out was {reply.status}"

@@ -11,7 +11,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ...core.queues.poison import POISON, is_poison
+from ...core.delivery.outcome import Death
+from ...core.queues.poison import POISON, is_poison, poison
 from ...core.states import Record, State
 from ...core.times import SECOND, duration_micros
 from ..database.dialects import Dialect
@@ -132,16 +133,21 @@ class DeliveredLeases:
         )
         return [Record._make(row) for row in connection.execute(rows)]
 
-    def settle(self, connection: sa.Connection, record: Record, source: str) -> None:
+    def give_back(self, connection: sa.Connection, record: Record) -> None:
+        """Make a task forwarded again whose attempt could not begin and does not count."""
+        self._change(connection, record, {"attempts": record.attempts - 1, **self._forwarded()})
+
+    def settle(self, connection: sa.Connection, record: Record, source: str) -> list[Death]:
         """End the lease of a delivered task that ran out, as a crash of its process.
 
         The task has succeeded if its handler has completed it, is dead if it has crashed too often,
         and is otherwise forwarded again. Nothing happens if somebody else has ended the lease.
+        Returns the task if it is dead.
         """
         if self._lock_lost(connection, record) is None:
-            return
+            return []
         if self._completions.finish(connection, record, source) is not None:
-            return
+            return []
         self._log.crash(connection, [record], source)
         crashed = {"crashes": record.crashes + 1, "last_reason": "crash"}
         if is_poison(record):
@@ -149,18 +155,17 @@ class DeliveredLeases:
             changes = ended(State.DEAD, self._now, **crashed, last_error=error)
             self._change(connection, record, changes)
             self._finish.follow(connection, [Transition(record, State.DEAD)], source)
-            return
-        self._change(
-            connection,
-            record,
-            {
-                **crashed,
-                "state": State.FORWARDED.value,
-                "due_at": self._now + duration_micros(QUIET),
-                "lease_id": None,
-                "held_by": None,
-            },
-        )
+            return [(record, poison(record))]
+        self._change(connection, record, {**crashed, **self._forwarded()})
+        return []
+
+    def _forwarded(self) -> dict[str, Any]:
+        return {
+            "state": State.FORWARDED.value,
+            "due_at": self._now + duration_micros(QUIET),
+            "lease_id": None,
+            "held_by": None,
+        }
 
     def _lock_lost(self, connection: sa.Connection, record: Record) -> str | None:
         task = self._task

@@ -13,6 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from ...core.delivery.outcome import Death, Outcome
 from ...core.names import lease_id
 from ...core.retry import RetryOptions
 from ...core.states import Record, State
@@ -66,11 +67,12 @@ class Pulls:
         *,
         retry: RetryOptions | None,
         tag: Tag | None = None,
-    ) -> list[Record]:
+    ) -> tuple[list[Record], list[Death]]:
         """Lease up to ``limit`` due tasks of a queue, those due first first; return them.
 
         With ``tag``, only tasks with this tag. What another has locked is left to it. A task that
-        was leased as often as ``retry`` allows is dead instead, and counts towards the limit.
+        was leased as often as ``retry`` allows is dead instead, and counts towards the limit; these
+        are returned too, with their outcomes.
         """
         found = self._due(queue)
         if tag is not None:
@@ -83,9 +85,10 @@ class Pulls:
         records = [Record._make(row[:-1]) for row in rows]
         most = _most_leases(retry)
         spent = [record for record in records if record.attempts >= most]
-        self._bury(connection, spent)
+        dead = [(record, self._give_up(connection, record)) for record in spent]
         left = [record for record in records if record not in spent]
-        return self._take(connection, left, rows[0].now, duration_micros(seconds)) if left else []
+        period = duration_micros(seconds)
+        return self._take(connection, left, rows[0].now, period) if left else [], dead
 
     def modify(
         self, connection: sa.Connection, record: Record, lease: str, due_at: int, seconds: float
@@ -161,16 +164,16 @@ class Pulls:
             for record in records
         ]
 
-    def _bury(self, connection: sa.Connection, records: Sequence[Record]) -> None:
-        for record in records:
-            error = (
-                f"leased {plural(record.attempts, 'time')}, as often as the task_retry_limit "
-                "of its queue allows, and not deleted"
-            )
-            was_leased = bool(record.attempts)
-            attempt = "timeout" if was_leased else None
-            end = Transition(record, State.DEAD, attempt=attempt, failed=was_leased)
-            self._end(connection, [end], last_reason="timeout", last_error=error)
+    def _give_up(self, connection: sa.Connection, record: Record) -> Outcome:
+        error = (
+            f"leased {plural(record.attempts, 'time')}, as often as the task_retry_limit "
+            "of its queue allows, and not deleted"
+        )
+        was_leased = bool(record.attempts)
+        attempt = "timeout" if was_leased else None
+        end = Transition(record, State.DEAD, attempt=attempt, failed=was_leased)
+        self._end(connection, [end], last_reason="timeout", last_error=error)
+        return Outcome(State.DEAD, "timeout", error=error)
 
     def _end(self, connection: sa.Connection, ends: Sequence[Transition], **more: Any) -> None:
         if ends:
