@@ -220,8 +220,8 @@ class TaskQueue(Declarations, RunTimeQueues):
     def dispatchers(self) -> list[DispatcherInfo]:
         """Return the known dispatchers of all processes and hosts, oldest first.
 
-        Each says whether it is alive. Dispatchers that only drain, as `drain` and ``flask taskqueue
-        run --burst`` do, are not included.
+        Each says whether it is alive. Processes that only drain, as `drain` and ``flask taskqueue
+        run --burst`` do, are included while they run.
         """
         store = self._runtime.store
         return store.read(lambda connection: list(store.dispatchers.list(connection)))

@@ -111,7 +111,7 @@ def make_change(
     """
     note = _audit_write.get()
     if note is not None:
-        work, tell = partial(_work_noted, work, note), partial(_tell_unnoted, tell)
+        work, tell = partial(_work_audited, work, note), partial(_tell_unaudited, tell)
     if joins_session(runtime, transactional):
         return _join(runtime, work, wakes, tell, name, waits, done)
     runtime.refuse_to_wait(Kept.ROWS if waits else Kept.INSERTS)
@@ -182,7 +182,7 @@ def named(record: Record) -> str:
     return f"task {record.id} ({redacted(record.url)})"
 
 
-def _work_noted(
+def _work_audited(
     work: Callable[[sa.Connection], T], note: AuditWrite, connection: sa.Connection
 ) -> T:
     result = work(connection)
@@ -190,7 +190,7 @@ def _work_noted(
     return result
 
 
-def _tell_unnoted(tell: Callable[[T], object], result: T) -> None:
+def _tell_unaudited(tell: Callable[[T], object], result: T) -> None:
     """Tell of a change; whatever receivers then change is not part of it."""
     with audited(None):
         tell(result)

@@ -47,8 +47,3 @@ class DispatcherHealth:
     turned_at: datetime | None
     refusing_since: datetime | None
     last_error: str | None
-
-    @property
-    def is_refused(self) -> bool:
-        """Whether the database refuses at the moment."""
-        return self.refusing_since is not None

@@ -49,7 +49,7 @@ METRICS = (
     Metric(
         "taskqueue_dispatch_delay_seconds",
         "histogram",
-        "From a task's eta to the begin of its first attempt.",
+        "From a task's eta to the start of its first attempt.",
         ("queue",),
     ),
     Metric("taskqueue_queue_paused", "gauge", "1 if the queue is paused.", ("queue",)),

@@ -95,6 +95,14 @@ class Record(NamedTuple):
     forced_at: int | None
     forwarded_for: int | None
 
+    @property
+    def lease(self) -> Lease:
+        """The ids of the task and its lease.
+
+        A task may be in flight twice, once with a lease that was lost.
+        """
+        return self.id, self.lease_id or ""
+
     def __repr__(self) -> str:
         """Leave out what the task holds, because a repr ends up in logs."""
         return f"<Record {self.id} {self.state} queue={self.queue}>"

@@ -101,7 +101,7 @@ class Claimer:
 
         Nothing is taken from a queue that is paused or limited.
         """
-        return self._forgiven(
+        return self._with_suspects_excused(
             connection, self._claims.claim_unseen(connection, lane, most, **self._terms()), [], 0
         )
 
@@ -137,7 +137,7 @@ class Claimer:
         for host, share in shares.items():
             self.last_look.slowdowns.setdefault(host, share)
         self._claims.put_off_any = False
-        records = self._forgiven(
+        records = self._with_suspects_excused(
             connection, self._take_others(connection, expired, free), running, beside
         )
         again = self._claims.put_off_any
@@ -279,7 +279,7 @@ class Claimer:
         if found and lane.queue in self.last_look.added:
             self._added.note(connection, lane.queue)
 
-    def _forgiven(
+    def _with_suspects_excused(
         self,
         connection: sa.Connection,
         taken: list[Record],
@@ -291,7 +291,7 @@ class Claimer:
         A crash of the process now condemns no suspect, because none is alone in it.
         """
         suspects = [one.delivery.lease for one in running if one.delivery.suspect]
-        suspects += [(one.id, one.lease_id or "") for one in taken if is_poison(one)]
+        suspects += [one.lease for one in taken if is_poison(one)]
         if suspects and taken and len(taken) + len(running) + beside > 1:
             self._claims.takeovers.excuse_crash(connection, suspects)
         return taken

@@ -63,7 +63,7 @@ class Outages:
         if self._since is None:
             self._since = datetime.now(UTC)
             _logger.warning(
-                "the database refuses, and is tried until it does not: %s", self._last_error
+                "the database refuses to work, and is tried until it does: %s", self._last_error
             )
 
     def worked(self) -> None:
@@ -239,7 +239,7 @@ class Dispatcher:
             if self._in_flight.holds_any(retired=retired) or (
                 (linger or turn.lanes is None) and not retired
             ):
-                wait = self._patience(turn)
+                wait = self._wait_after(turn)
             elif self._wakeups.may_end():
                 return None if turn.lanes is None else turn.lanes.next_in()
 
@@ -275,7 +275,7 @@ class Dispatcher:
             self._count(result)
             self._observe(result, result.record.id in recorded.lost)
 
-    def _patience(self, turn: Turn) -> float:
+    def _wait_after(self, turn: Turn) -> float:
         """Return the seconds in which nothing can happen unless a task ends or `wake` is called."""
         room = self._turns.room
         if turn.lanes is None and room > 0:

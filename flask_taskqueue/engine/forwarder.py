@@ -258,7 +258,7 @@ def forwarded_queues(
 
 
 def _lease(record: Record) -> tuple[str, str]:
-    return record.id, record.lease_id or ""
+    return record.lease
 
 
 def _each(records: Sequence[Record], call: Callable[[Record], Exception | None]) -> list[Result]:

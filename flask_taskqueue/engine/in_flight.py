@@ -177,9 +177,9 @@ class Heartbeat:
         renewed: Callable[[], object] = lambda: None,
         late: Callable[[], object] = lambda: None,
     ) -> None:
-        """Call ``renewed`` now and whenever leases are renewed, and ``late`` if it took too long.
+        """Call ``renewed`` now and whenever leases are renewed.
 
-        That is half a lease.
+        ``late`` is called if more than half a lease has passed between two renewals.
         """
         self._store = store
         self._in_flight = in_flight
@@ -261,7 +261,7 @@ def renew_for(store: Store, settings: Settings, held_by: str) -> None:
             for name in sorted({one.queue for one, _ in held})
         }
     leases = [
-        (one.id, one.lease_id or "")
+        one.lease
         for one, age in held
         if age < settings.deadline_of(queues[one.queue], one.deadline) + settings.lease
     ]

@@ -14,6 +14,7 @@ from ..core.queues.lanes import Lane, Lanes
 from ..core.queues.slowdowns import SLOW, Slowdown, SlowHost, UnknownHosts, slowdown_target
 from ..core.states import Record
 from ..core.times import SECOND, lease_clock
+from ..core.urls import leads_out
 from ..store import AttemptResult, Claims
 
 _MOST = 1000
@@ -41,7 +42,7 @@ class SlowHosts:
         """Remember hosts that took long and those that did not."""
         for result in results:
             record = result.record
-            if record.target is None and record.url.startswith("/"):
+            if not leads_out(record.url, record.target):
                 continue
             host = slowdown_target(record.queue, record.url, record.target)
             self._quick.pop(host, None)
@@ -99,9 +100,10 @@ class LeaseTrust:
     """Whether leases that seem to have run out may be taken for lost.
 
     After an outage of the database, and when its clock was set forward, the leases of dispatchers
-    that live seem to have run out as well. So they do after a transaction that has locked out all
-    others, as one of the app does on SQLite: this dispatcher could not renew its leases for half a
-    lease either. For half a lease none counts as lost then, so that everybody has renewed theirs.
+    that live seem to have run out as well. The same happens after a transaction that has locked out
+    all others, as one of the app does on SQLite: this dispatcher could not renew its leases for
+    half a lease either. For half a lease none counts as lost then, so that everybody has renewed
+    theirs.
     """
 
     def __init__(self, lease: float, renewed_at: Callable[[], float]) -> None:
@@ -115,7 +117,7 @@ class LeaseTrust:
         self._seen: tuple[int, float] | None = None
 
     def lose(self) -> None:
-        """Take no lease for lost in the next half of a lease."""
+        """Treat no lease as lost for half a lease."""
         self._lost_until = lease_clock() + self._lease / 2
 
     def lasts(self) -> bool:

@@ -113,7 +113,7 @@ class Pool:
             happened |= self._move_completed(collected)
             now = time.monotonic()
             if happened:
-                limit = settled = min(settled, now + self._gathering(collected))
+                limit = settled = min(settled, now + self._batch_wait(collected))
             if now >= limit or (collected and not self._outstanding):
                 break
             try:
@@ -188,7 +188,7 @@ class Pool:
         self._called_in_vain = 0
         return True
 
-    def _gathering(self, collected: Sequence[Collected]) -> float:
+    def _batch_wait(self, collected: Sequence[Collected]) -> float:
         """Return the seconds for which results wait for each other now."""
         attempted = len(self._outstanding) + len(collected)
         if not attempted:

@@ -181,7 +181,7 @@ class Postponed:
     ) -> Recorded:
         """Record a result; if it is refused, what is left of it without its values.
 
-        Both are tried in one transaction, with the same rules, so that it is the values that count.
+        Both tries share a transaction, so that only the values differ.
         """
         recording, refused = self._store.recording, list[Exception]()
         recording.keep_rules(connection)

@@ -1,4 +1,4 @@
-"""What a dispatcher process and its supervisor know of each other: pulse, and wear."""
+"""The state that a dispatcher process and its supervisor share: pulse, and wear."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def usable_processors() -> int:
 
 
 _BEAT, _WORN, _LEAVING, _WHY = range(4)
-"""The places of what is shared."""
+"""The offsets in the shared memory."""
 _MOST_WHY = 100
 """The most characters of the reason why a child is worn."""
 

@@ -50,7 +50,7 @@ class _DaemonExecutor(BaseExecutor):  # type: ignore[misc]
         super().__init__()
         self._threads: list[threading.Thread] = []
         self._waiting: deque[Any] = deque()
-        self._told = False
+        self._has_warned = False
 
     def join(self, ends: float) -> None:
         """Wait until running jobs have ended, or until ``ends`` on the monotonic clock."""
@@ -75,10 +75,11 @@ class _DaemonExecutor(BaseExecutor):  # type: ignore[misc]
                 begun = start_thread(self._work, job, name=f"taskqueue-{job.id}")
                 self._waiting.popleft()
                 self._threads = [*(one for one in self._threads if one.is_alive()), begun]
-            self._told = False
+            self._has_warned = False
         except NoThreadError as error:
-            if not self._told and threading.main_thread().is_alive():  # the interpreter goes on
-                self._told = True
+            goes_on = threading.main_thread().is_alive()  # the interpreter does
+            if goes_on and not self._has_warned:
+                self._has_warned = True
                 _logger.warning("the jobs of the dispatcher wait for a thread: %s", error)
 
     def _work(self, job: Any) -> None:

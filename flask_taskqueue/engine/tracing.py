@@ -1,6 +1,6 @@
-"""The trace context in which a task is added.
+"""Tracing: the spans of tasks that are sent and processed, and the trace context they carry.
 
-It is that of the current span, or of the request that is being answered.
+A task carries the context of the current span, or of the request that is being answered.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ class WakeupSocket:
         self._folder = self._parent / hashlib.sha256(identity.encode()).hexdigest()[:16]
         self._listening: socket.socket | None = None
         self._own: str | None = None
-        self._told = False
+        self._has_warned = False
 
     def ring(self) -> None:
         """Tell every dispatcher that listens, except one in this process.
@@ -105,8 +105,8 @@ class WakeupSocket:
         try:
             yield
         except _NotPrivateError:
-            if not self._told:
-                self._told = True
+            if not self._has_warned:
+                self._has_warned = True
                 _logger.warning(
                     "%s is not a private folder of this user (%d), so dispatchers are not "
                     "told of new tasks there and see them by polling: "

@@ -1,4 +1,4 @@
-"""The caller's own transactions, and how they do not keep it waiting."""
+"""The checks that no caller waits for a transaction of its own."""
 
 from __future__ import annotations
 

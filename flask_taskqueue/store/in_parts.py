@@ -30,7 +30,8 @@ def do_in_parts(
     """Call ``work`` with all items, or with each in a transaction of its own but the locked ones.
 
     Where others can go on beside it, the transaction for all waits for nobody: meanwhile it would
-    keep from them whatever it has already changed. After a few locked items nor do the others.
+    keep from them whatever it has already changed. After a few locked items the rest do not wait
+    either.
     Raises what `Database.transact` raises, except `LockedError`.
     """
 
@@ -56,9 +57,9 @@ def renew(
 ) -> tuple[set[Lease], set[Lease]]:
     """Renew leases; return those that were renewed, and those that are lost.
 
-    One that the database refuses is noted beside its task. If that is locked as well, it is neither
-    the one nor the other, which the next heartbeat may tell. Raises what `Database.transact`
-    raises, except `LockedError`.
+    One that the database refuses is noted beside its task. If that is locked as well, it is in
+    neither set; the next heartbeat may settle it. Raises what `Database.transact` raises, except
+    `LockedError`.
     """
     try:
         renewed = database.transact(

@@ -68,11 +68,13 @@ class Ownership:
         if ours is None:
             return
         if connection is not None:
-            _heed(self._settle(connection, ours, take_over=True))
+            _raise_or_warn(self._settle(connection, ours, take_over=True))
             return
         owner = self._database.read(self._owner)
         if owner is None or not ours.is_up_to_date(owner):
-            _heed(self._database.transact(lambda own: self._settle(own, ours, take_over=True)))
+            _raise_or_warn(
+                self._database.transact(lambda own: self._settle(own, ours, take_over=True))
+            )
         self.confirm()
 
     def confirm(self) -> None:
@@ -179,7 +181,7 @@ def _application(row: sa.Row[Any] | None) -> Application | None:
     return Application(row.application or "", tuple(row.fingerprints.split()))
 
 
-def _heed(found: Finding | None) -> None:
+def _raise_or_warn(found: Finding | None) -> None:
     if found is None:
         return
     if found.level == "error":

@@ -15,7 +15,7 @@ from ..engine.attempt import Attempts
 from ..engine.claimer import Claimed, Claimer
 from ..engine.outgoing_requests import Routes
 from ..runtime import Runtime
-from ..store import DatabaseForTests, Store
+from ..store import DatabaseForTests, Store, Waiting
 from .attempts import Attempt
 from .script import Script, Scripted
 
@@ -78,7 +78,7 @@ class ManualDispatcher:
 
     def release(self, records: Sequence[Record]) -> None:
         """Give tasks back as if they had never been leased."""
-        leases = [(record.id, record.lease_id or "") for record in records]
+        leases = [record.lease for record in records]
         if leases:
             self._store.transact(lambda connection: self._store.leases.release(connection, leases))
 
@@ -125,7 +125,7 @@ class ManualDispatcher:
         with self._store.reading() as connection:
             waits = [
                 to_micros(one.next_at) - now
-                for name, one in self._store.schedules.waiting(connection).items()
+                for name, one in Waiting.of(self._store.schedules.rows(connection)).items()
                 if one.is_added or name in names
             ]
             next_in = self._store.claims.lanes(connection).next_in() if run else None

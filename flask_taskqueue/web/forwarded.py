@@ -85,7 +85,7 @@ class Deliveries:
         )
 
     def answer(self, environ: WSGIEnvironment, task_id: str) -> Answer:
-        """Attempt the task that a delivery is for, if it is proven and nothing speaks against it.
+        """Attempt the task that a delivery is for, if its token is valid and it can be leased.
 
         A task that has ended, or does not exist any more, is answered with success and not run.
         """
@@ -171,7 +171,7 @@ class Deliveries:
         return recorded
 
 
-class CloudTasksDoor:
+class CloudTasksEndpoint:
     """The place of an app, before all of its own, where Cloud Tasks delivers."""
 
     def __init__(self, app: Flask) -> None:

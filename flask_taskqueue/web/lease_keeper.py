@@ -1,6 +1,6 @@
 """The keeper of the leases of deliveries that this process serves, without a dispatcher of its own.
 
-It does for them what the dispatcher's heartbeat and its watch do for what the dispatcher attempts.
+It does for them what a dispatcher's heartbeat and its watch of deadlines do there.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from ..process.logs import get_logger
 from ..process.signal_handlers import is_of_signal
 from ..runtime import Runtime
 from .calls import returned
-from .forwarded import NAME_KEY, CloudTasksDoor
+from .forwarded import NAME_KEY, CloudTasksEndpoint
 from .incoming import IncomingRequest, receive
 from .parsed_rules import is_automatic
 
@@ -90,7 +90,7 @@ class DeliveryMiddleware:
         self._app = app
         self._inner: WSGIApplication = app.wsgi_app
         self._dispatch: Callable[..., Any] | None = None
-        self._cloud_tasks = CloudTasksDoor(app)
+        self._cloud_tasks = CloudTasksEndpoint(app)
         self._report: Callable[..., Any] = app.handle_exception
         app.handle_exception = self._handle_exception  # type: ignore[assignment, method-assign]
         app.wsgi_app = self  # type: ignore[method-assign]

@@ -276,7 +276,7 @@ class RouteFinder:
 
 
 def _nearest(given: str, known: Iterable[str]) -> str:
-    """Return the question whether another of the known ones was meant, if one is much alike."""
+    """Return "; did you mean …?" if a known name is similar, and an empty text otherwise."""
     matches = get_close_matches(given, known, n=1, cutoff=0.7)
     return f"; did you mean {matches[0]!r}?" if matches else ""
 

@@ -33,7 +33,9 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 Add = Callable[..., Task]
-_HEEDED = "the lease may have been lost, and the handler was told so: it may have stopped half way"
+_CANCEL_SEEN = (
+    "the lease may have been lost, and the handler was told so: it may have stopped half way"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,7 +177,7 @@ class Worker(Generic[P, R]):
         response = self._call(variables)
         verdict = returned(response)
         if delivery.cancel_seen and verdict.is_success:
-            raise LeaseLostError(_HEEDED)
+            raise LeaseLostError(_CANCEL_SEEN)
         return response, verdict
 
     def _call(self, variables: Mapping[str, Any]) -> Response:

@@ -216,9 +216,7 @@ def test_a_probe_whose_process_died_makes_room_for_another(store: Store) -> None
     assert not circuits(store)[A].probing
     due(store)
     (second,) = claim(store, 5)
-    store.transact(
-        lambda connection: store.leases.release(connection, [(second.id, second.lease_id or "")])
-    )
+    store.transact(lambda connection: store.leases.release(connection, [second.lease]))
     due(store)
     assert len(claim(store, 5)) == 1
 

@@ -108,9 +108,7 @@ def test_a_forced_task_that_is_given_back_is_still_forced(store: Store) -> None:
     change_queue(store, paused_at=1)
     force(store, task)
     (taken,) = claim_forced(store)
-    store.transact(
-        lambda connection: store.leases.release(connection, [(taken.id, taken.lease_id or "")])
-    )
+    store.transact(lambda connection: store.leases.release(connection, [taken.lease]))
     assert [one.id for one in claim_forced(store)] == [task.id]
 
 

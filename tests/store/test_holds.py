@@ -76,7 +76,7 @@ ENDS = [delete, purge, give_back, leave_behind, lose]
 
 def lease(one: Record) -> tuple[str, str]:
     """What its attempt is known by."""
-    return one.id, one.lease_id or ""
+    return one.lease
 
 
 def record(store: Store, one: Record, outcome: Outcome = LATE, *, goes_on: bool = False) -> None:

@@ -227,7 +227,7 @@ def test_a_task_that_is_given_back_waits_for_a_token_again(store: Store) -> None
     limit(store, 0.01, 2)
     ids = add_keyed(store, ANA, 3)
     given, kept = claim(store, 5)
-    leases = [(given.id, given.lease_id or "")]
+    leases = [given.lease]
     store.transact(lambda connection: store.leases.release(connection, leases))
     assert claim(store, 5) == []
     assert get(store, given.id).attempts == 0
@@ -343,7 +343,7 @@ class Line:
         """Give one back as if it had never been claimed."""
         if self.held:
             record = self._one_held()
-            leases = [(record.id, record.lease_id or "")]
+            leases = [record.lease]
             self.store.transact(lambda connection: self.store.leases.release(connection, leases))
 
     def delete(self) -> None:

@@ -218,7 +218,7 @@ def test_a_result_ends_no_later_lease_recorded_with_it(store: Store) -> None:
     """A task that was given back and leased again, by the claim of another in the same turn."""
     add(store)
     (first,) = claim(store)
-    lease = first.id, first.lease_id or ""
+    lease = first.lease
     store.transact(lambda connection: store.leases.release(connection, [lease]))
     add(store)
     again, other = sorted(claim(store, 2), key=lambda record: record.id)
@@ -273,7 +273,7 @@ def test_renewing_prolongs_what_is_held_and_tells_what_is_not(store: Store) -> N
         add(store)
     kept, deleted, lost = claim(store, 3, lease=5)
     store.transact(lambda connection: store.tasks.delete(connection, deleted.id))
-    pairs = [(one.id, one.lease_id or "") for one in (kept, deleted)] + [(lost.id, "another")]
+    pairs = [one.lease for one in (kept, deleted)] + [(lost.id, "another")]
     assert store.transact(lambda connection: store.leases.renew(connection, pairs, 300)) == {
         pairs[0]
     }
@@ -290,7 +290,7 @@ def test_renewing_leaves_the_row_of_a_keyed_task_alone(store: Store) -> None:
     """
     add(store, unique_key="k")
     (held,) = claim(store, lease=30)
-    tables, pair = store.database.tables, (held.id, held.lease_id or "")
+    tables, pair = store.database.tables, held.lease
     for _ in range(2):
         assert store.transact(lambda connection: store.leases.renew(connection, [pair], 300)) == {
             pair
@@ -314,12 +314,7 @@ def test_releasing_burns_no_attempt(store: Store) -> None:
     """What a stopping dispatcher gives back is due at once, as if it had never been taken."""
     add(store)
     (taken,) = claim(store)
-    assert (
-        store.transact(
-            lambda connection: store.leases.release(connection, [(taken.id, taken.lease_id or "")])
-        )
-        == 1
-    )
+    assert store.transact(lambda connection: store.leases.release(connection, [taken.lease])) == 1
     back = get(store, taken.id)
     assert (back.state, back.attempts, back.crashes) == ("scheduled", 0, 0)
     assert [one.attempts for one in claim(store)] == [1]

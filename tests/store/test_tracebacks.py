@@ -57,7 +57,7 @@ def test_only_the_lease_may_write_it(store: Store) -> None:
     """
     add(store)
     (given_back,) = claim(store)
-    pair = (given_back.id, given_back.lease_id or "")
+    pair = given_back.lease
     store.transact(lambda connection: store.leases.release(connection, [pair]))
     assert not store.tracebacks.keep(given_back, "late")
     (record,) = claim(store)

@@ -85,7 +85,7 @@ def test_an_outage_of_this_processs_dispatcher_is_told(sqlite_database: TestData
         dispatcher = runtime.start().dispatcher
         wait_until(lambda: ask(one, "dispatcher")[0] == 200, what="all is well")
         switch(False)
-        wait_until(lambda: dispatcher.health.is_refused, what="it is refused")
+        wait_until(lambda: dispatcher.health.refusing_since, what="it is refused")
         known = {"Authorization": "Bearer a-token-for-the-tests"}
         told = one.app.test_client().get("/taskqueue/health/dispatcher", headers=known).text
         assert re.search(

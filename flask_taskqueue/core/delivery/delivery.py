@@ -46,7 +46,7 @@ def delivery_headers(record: Record, families: Collection[str] = FAMILIES[:1]) -
 
 
 def check_words(record: Record) -> None:
-    """Check that the values for these headers, and for signatures, are such as ``add()`` stores.
+    """Check that the values for headers and signatures could have been stored by ``add()``.
 
     A row may have been written by hand. Raises `InvalidTaskError`.
     """
@@ -217,11 +217,8 @@ class Delivery:
 
     @property
     def lease(self) -> Lease:
-        """The ids of its task and its lease.
-
-        A task may be in flight twice, once with a lease that was lost.
-        """
-        return self.record.id, self.record.lease_id or ""
+        """The ids of its task and its lease."""
+        return self.record.lease
 
     @property
     def goes_on(self) -> bool:

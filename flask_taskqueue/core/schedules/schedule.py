@@ -163,16 +163,11 @@ class Schedule:
         return cls(stripped, timezone, rule, _zone(timezone))
 
     @property
-    def is_plain_interval(self) -> bool:
-        """Whether it is "every N minutes" or hours and nothing more.
-
-        As in App Engine, N then counts from the end of the last run.
-        """
-        return self.interval is not None
-
-    @property
     def interval(self) -> timedelta | None:
-        """The time from the end of one run to the next; None unless it is a plain interval."""
+        """The time from the end of one run to the next; None unless it is a plain interval.
+
+        That is "every N minutes" or hours and nothing more, as in App Engine.
+        """
         return (
             self._rule.every
             if isinstance(self._rule, Interval) and self._rule.start is None

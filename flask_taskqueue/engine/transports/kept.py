@@ -201,7 +201,7 @@ class KeptConnection:
 def _acknowledged(sock: Any) -> int | None:
     """Return how many bytes of what was sent the peer's system has received.
 
-    None where that is not told.
+    Returns None if the system does not report it.
     """
     if sys.platform != "linux":
         return None

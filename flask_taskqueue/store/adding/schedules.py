@@ -94,10 +94,6 @@ class Schedules:
             raise UnknownScheduleError(f"there is no schedule {name!r}")
         return row
 
-    def waiting(self, connection: sa.Connection) -> dict[str, Waiting]:
-        """Return when each schedule fires next, without those that are paused or broken."""
-        return Waiting.of(self.rows(connection))
-
     def fire(self, connection: sa.Connection, name: str, now: datetime) -> int:
         """Fire a schedule whose time has come; return how many tasks were added.
 

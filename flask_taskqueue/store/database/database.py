@@ -68,7 +68,7 @@ class Database:
         If the database has only one writer, the caller's own transaction makes way.
         """
         self._create = create
-        self._ready = self._complete = self._doubted = False
+        self._ready = self._complete = self._must_recheck = False
         self._opening = threading.Lock()
 
     @cached_property
@@ -248,21 +248,21 @@ class Database:
             return False
         passes = self.dialect.is_transient(error)
         if self.dialect.is_missing(error) and self._ready:
-            self._ready, self._doubted, passes = False, True, True
+            self._ready, self._must_recheck, passes = False, True, True
             self.open()
         transaction.raise_if_final(error, passes=passes)
         return True
 
     def _find_tables(self) -> None:
         self.stamp = self._read_stamp()
-        if self.stamp is not None and not self.stamp.is_behind and not self._doubted:
+        if self.stamp is not None and not self.stamp.is_behind and not self._must_recheck:
             return
         missing = self.missing()
         if missing and self._create:
             self.upgrade()
         elif lacking := [change for change in missing if change.kind != "index"]:
             raise self.schema.lacking_error(lacking)
-        self._complete, self._doubted = not missing, False
+        self._complete, self._must_recheck = not missing, False
 
     def _read_stamp(self) -> SchemaVersion | None:
         try:

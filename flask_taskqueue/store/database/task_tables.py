@@ -189,7 +189,7 @@ def attempt(metadata: sa.MetaData, prefix: str) -> sa.Table:
 
 
 def traceback(metadata: sa.MetaData, prefix: str) -> sa.Table:
-    """Define the table of tracebacks that came before the attempts whose they are.
+    """Define the table of tracebacks that are stored before their attempts.
 
     They are written by the process that served the attempt over HTTP. The dispatcher that waits for
     its reply writes the attempt, with the same key.

@@ -80,7 +80,7 @@ class NoWriteTurns:
 
     @property
     def is_mine(self) -> bool:
-        """Nobody's turn, so always False."""
+        """Always False, because there are no turns."""
         return False
 
     def __enter__(self) -> None:
@@ -111,7 +111,7 @@ class WriteLock:
         It is called when the lock's file, which lies beside the database, is first needed.
         """
         self._find_database = find_database
-        self._told = False
+        self._has_warned = False
         self._file: int | None = None
         self.reset()
 
@@ -220,8 +220,8 @@ class WriteLock:
                 else:
                     return
         except OSError as error:
-            if not self._told:
-                self._told = True
+            if not self._has_warned:
+                self._has_warned = True
                 _logger.warning("%s", _without(error))
 
 

@@ -37,7 +37,7 @@ _RAN_OUT = "the lease ran out: the process died or was cut off while the task ra
 
 def leases_of(records: Iterable[Record]) -> set[Lease]:
     """Return the leases that identify the attempts of tasks."""
-    return {(record.id, record.lease_id or "") for record in records}
+    return {record.lease for record in records}
 
 
 class AttemptLog:

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from ...core.settings.queue import CLOUDTASKS
 from ...core.states import Lease, Record, State
+from ...core.tasks.forwarded import HORIZON
 from ...core.times import duration_micros
 from ..database.dialects import Dialect
 from ..database.dialects.claims import is_state
@@ -25,8 +26,6 @@ from .lanes import is_forwarded_from
 QUIET = 900.0
 """The seconds after its time for which a forwarded task may be silent before it is asked after."""
 _SOME = 500
-HORIZON = 30 * 86_400.0
-"""How far ahead, in seconds, Cloud Tasks lets a task be scheduled."""
 
 
 class Forwarding:
@@ -57,7 +56,7 @@ class Forwarding:
         late = self._select(queue, limit, State.FORWARDED, task.c.held_by.is_not(None))
         ids = list(connection.scalars(late.where(task.c.due_at <= self._now)))
         again = self._hold(connection, ids, State.FORWARDED, lease_id, held_by, lease)
-        near = task.c.due_at <= self._now + duration_micros(HORIZON)
+        near = task.c.due_at <= self._now + duration_micros(HORIZON.total_seconds())
         fresh = self._select(queue, limit - len(again), State.SCHEDULED, near)
         ids = list(connection.scalars(fresh)) if limit > len(again) else []
         return again + self._hold(
@@ -140,7 +139,7 @@ class Forwarding:
     def refuse(self, connection: sa.Connection, record: Record, error: str) -> bool:
         """End a task as dead that Cloud Tasks will not take; return whether it was still ours."""
         changes = ended(State.DEAD, self._now, last_reason="permanent", last_error=error)
-        if not self._put_down(connection, [(record.id, record.lease_id or "")], changes):
+        if not self._put_down(connection, [record.lease], changes):
             return False
         self._finish.follow(connection, [Transition(record, State.DEAD)], record.held_by or "")
         return True

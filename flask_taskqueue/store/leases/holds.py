@@ -21,6 +21,7 @@ from ..database.dialects import Dialect
 from ..database.dialects.claims import is_state
 from ..database.lease_ends import is_held
 from ..database.tables import Tables
+from .attempts import WITHDRAWN
 from .finish import Finish
 
 _SOME = 1000
@@ -96,7 +97,7 @@ class Holds:
         task, lost = self._task, self._attempt
         ended = (
             sa.tuple_(lost.c.task_id, lost.c.lease_id).in_(missing),
-            lost.c.reason.in_(("crash", "withdrawn")),
+            lost.c.reason.in_(("crash", WITHDRAWN)),
         )
         place = (task.c.queue, task.c.lock_key, task.c.lock_limit, sa.null(), lost.c.held_by, until)
         rows = (
@@ -143,10 +144,11 @@ class Holds:
     def _remove(
         self, connection: sa.Connection, which: sa.ColumnElement[bool], *, unchanged: bool = False
     ) -> Sequence[sa.Row[Any]]:
-        """Remove holds and return them, each to one caller only; those ``unchanged`` alone if told.
+        """Remove holds and return them, each to one caller only.
 
-        They are read without locks and removed by their key alone, so that changes that others have
-        not committed yet do not have to be waited for.
+        With ``unchanged`` only those are removed that have not changed since they were read. They
+        are read without locks and removed by their key alone, so that changes that others have not
+        committed yet do not have to be waited for.
         """
         hold = self._hold
         rows = connection.execute(

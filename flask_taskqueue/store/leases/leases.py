@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -54,7 +54,7 @@ class Leases:
         )
         self._current = Prepared(sa.select(task).where(*current))
 
-    def renew(self, connection: sa.Connection, held: Iterable[Lease], lease: float) -> set[Lease]:
+    def renew(self, connection: sa.Connection, held: Collection[Lease], lease: float) -> set[Lease]:
         """Prolong leases; return those that are still held.
 
         The places of the others are kept, because their handlers still run. A lease is prolonged
@@ -83,7 +83,7 @@ class Leases:
         return found
 
     def held_by(self, connection: sa.Connection, dispatcher: str) -> list[tuple[Record, float]]:
-        """Return the tasks that a dispatcher has leased, and for how many seconds each still is."""
+        """Return the tasks that a dispatcher has leased, with the seconds since each began."""
         aged = sa.select(self._task, (self._now - self._task.c.started_at).label("age"))
         rows = connection.execute(
             aged.where(is_state(self._task, State.LEASED), self._task.c.held_by == dispatcher)

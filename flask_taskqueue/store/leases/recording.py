@@ -69,7 +69,7 @@ class Recording:
             if dialect.inserts_what_it_updates
             else [Prepared(log.insert_of(task, told, similar)), self._end_alike]
         )
-        """What logs similar attempts and ends their leases; each part tells how many."""
+        """The statements that log similar attempts and end their leases."""
         self._standing = Prepared(_prepare_standing(tables, dialect))
 
     def record(self, connection: sa.Connection, results: Sequence[AttemptResult]) -> Recorded:
@@ -108,7 +108,7 @@ class Recording:
         )
 
     def keep_rules(self, connection: sa.Connection) -> None:
-        """Keep others from changing what the tables accept until the transaction ends."""
+        """Keep the definitions of the tables unchanged until the transaction ends."""
         for table in self._written:
             connection.execute(sa.delete(table).where(sa.false()))
 

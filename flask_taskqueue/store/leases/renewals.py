@@ -12,6 +12,7 @@ from collections.abc import Collection
 
 import sqlalchemy as sa
 
+from ...core.states import Lease
 from ...core.times import duration_micros
 from ..database.dialects import Dialect
 from ..database.tables import Tables
@@ -29,9 +30,7 @@ class Renewals:
         self._now = dialect.now
         self._insert = dialect.insert_missing(tables.renewal)
 
-    def note(
-        self, connection: sa.Connection, leases: Collection[tuple[str, str]], lease: float
-    ) -> None:
+    def note(self, connection: sa.Connection, leases: Collection[Lease], lease: float) -> None:
         """Prolong leases, given as (task id, lease id), by a number of seconds from now."""
         if not leases:
             return

@@ -112,7 +112,7 @@ def is_leased(dialect: Dialect, task: sa.Table) -> sa.ColumnElement[bool]:
 
 def leased(results: Sequence[AttemptResult], dialect: Dialect) -> dict[str, Any]:
     """Bind the tasks of results and their leases."""
-    leases = [(result.record.id, result.record.lease_id or "") for result in results]
+    leases = [result.record.lease for result in results]
     return {
         "among": dialect.bound([task_id for task_id, _ in leases]),
         "leases": dialect.bound([task_id + lease_id for task_id, lease_id in leases]),

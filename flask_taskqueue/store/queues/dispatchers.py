@@ -41,7 +41,7 @@ class DispatcherEntry:
     replaced_for: str | None = None
     """The reason for which the last of them was worn."""
     fingerprint: str | None = None
-    """The fingerprint of its app's newest secret (see `core.owner`)."""
+    """The fingerprint of its app's newest secret (see `core.ownership`)."""
 
 
 class Dispatchers:

@@ -165,10 +165,10 @@ def _before(
 def _after(
     connection: sa.Connection, cursor: Any, text: str, _parameters: Any, context: Any, _many: bool
 ) -> None:
-    statement = read_statement(text, functions_of(connection))
     followed = _find(connection)
     if followed is None:
         return
+    statement = read_statement(text, functions_of(connection))
     followed.has_read |= statement.kind in (StatementKind.READ, StatementKind.UNKNOWN)
     streams = bool(getattr(context, "_is_server_side", False))
     if streams or not statement.is_harmless:

@@ -44,7 +44,7 @@ def candidates(
 ) -> sa.Select[Any]:
     """Return the due tasks of a lane, the first due first, if ``only`` holds.
 
-    It is an index range scan that ends after ``limit`` rows.
+    It is an index range scan that ends after ``most`` rows.
     """
     return (
         sa.select(task.c.id)
