@@ -555,12 +555,13 @@ def test_failures_say_whether_to_try_again(small: Bench, calls: list[Any]) -> No
     small.app.config["PROPAGATE_EXCEPTIONS"] = False
     assert end_of(small, deferred.defer(jobs.fail_for_good)) == ("dead", "there is no such order")
     calls.clear()
-    once = deferred.defer(jobs.fail_once)
+    later = taskqueue.TaskRetryOptions(min_backoff_seconds=600)
+    once = deferred.defer(jobs.fail_once, _retry_options=later)
     state, _ = end_of(small, once)
     assert (state, calls) == ("scheduled", ["tried"])
     small.tasks.get(stored_id(small, once)).run_now()
     assert end_of(small, once)[0] == "succeeded"
-    state, error = end_of(small, deferred.defer(jobs.fail))
+    state, error = end_of(small, deferred.defer(jobs.fail, _retry_options=later))
     assert state == "scheduled"
     assert "a mistake" in error
     assert issubclass(deferred.PermanentTaskFailure, deferred.Error)

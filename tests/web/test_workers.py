@@ -92,7 +92,7 @@ def test_a_roll_out_gives_up_nothing(sqlite_database: TestDatabase) -> None:
         def handle(number: int, unit: str) -> None:
             seen.append((number, unit))
 
-        lasting = {"retry": {"task_retry_limit": 0}}
+        lasting = {"retry": {"task_retry_limit": 0, "min_backoff_seconds": 600}}
         added = [
             new.tasks.add("/new", **lasting),
             new.tasks.add("/w", {"number": 1, "unit": "m"}, **lasting),
