@@ -99,7 +99,8 @@ class Notifications:
                         wanted.clear()
                         self._statements.notify(connection, self._channel)
                         pause.wait(_APART)
-            except sa.exc.SQLAlchemyError:
+            except Exception as error:  # noqa: BLE001 - whatever it is, nobody else sends then
+                _logger.debug("dispatchers elsewhere are not notified now: %s", error)
                 pause.wait(_TRY_AGAIN)
             with starting:
                 if not wanted.is_set():
@@ -110,7 +111,7 @@ class Notifications:
     def _send_last(self) -> None:
         """Send at exit the notification that a short program's thread did not get to."""
         if self._wanted.is_set():
-            with suppress(sa.exc.SQLAlchemyError), self._connection() as connection:
+            with suppress(Exception), self._connection() as connection:
                 self._statements.notify(connection, self._channel)
 
     @contextmanager
@@ -146,7 +147,7 @@ class Notifications:
                     return
                 with self._connection() as connection:
                     self._statements.listen(connection, self._channel, wake, closed)
-            except sa.exc.SQLAlchemyError as error:
+            except Exception as error:  # noqa: BLE001 - it would never listen again
                 _logger.debug(
                     "not listening, tasks of other processes are seen by polling: %s", error
                 )

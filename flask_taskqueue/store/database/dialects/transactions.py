@@ -83,7 +83,7 @@ def limit_postgresql(engine: sa.Engine, milliseconds: int) -> sa.Engine:
     @sa.event.listens_for(engine, "begin")
     def _limit_transaction(connection: sa.Connection) -> None:
         if not (
-            connection.info[_DIRECT]
+            connection.info.get(_DIRECT, False)  # it may be gone from one that was detached
             or connection.get_execution_options().get("taskqueue_reading", False)
         ):
             connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{milliseconds}ms'")
