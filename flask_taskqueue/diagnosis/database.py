@@ -12,6 +12,7 @@ from ..core.diagnosis.facts import Finding, Level
 from ..core.errors import TablesMissingError, TransientError
 from ..core.times import SECOND, duration
 from ..runtime import Runtime
+from ..runtime.contexts import in_bare_context
 from ..store import Notifications, refusal
 
 _SKEW = 2.0
@@ -122,11 +123,8 @@ def _migrations(runtime: Runtime) -> Iterator[Finding]:
     arguments = getattr(migrate, "configure_args", {})
     if arguments.get("include_object") is not None or arguments.get("include_name") is not None:
         return
-    with runtime.app.app_context():
-        shared = any(
-            engine.url == runtime.store.database.engine.url for engine in db.engines.values()
-        )
-    if shared:
+    engines = in_bare_context(runtime.app, lambda: db.engines).values()
+    if any(engine.url == runtime.store.database.engine.url for engine in engines):
         yield Finding(
             "warning",
             f"Flask-Migrate does not know {task.name} and would drop it: the tables are in "

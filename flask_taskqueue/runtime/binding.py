@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from ..core.errors import ConfigurationError
 from ..core.settings.app import Settings
 from ..store import Database, Store, Tables, is_in_memory, keep, refuse_elsewhere
+from .contexts import in_bare_context
 
 OWN_FILE = "taskqueue.sqlite3"
 
@@ -100,16 +101,17 @@ class Binding:
 
         Raises `ConfigurationError` if ``TASKQUEUE_BIND_KEY`` names no bind.
         """
-        with app.app_context():
-            try:
-                # A test may have put a connection there, which has the engine.
-                engine: sa.Engine = self._db.engines[self.bind_key].engine
-            except KeyError:
-                raise ConfigurationError(
-                    f"TASKQUEUE_BIND_KEY is {self.bind_key!r}, but SQLALCHEMY_BINDS has no "
-                    "such bind"
-                ) from None
-            return engine
+        bound = self._engines(app).get(self.bind_key)
+        if bound is None:
+            raise ConfigurationError(
+                f"TASKQUEUE_BIND_KEY is {self.bind_key!r}, but SQLALCHEMY_BINDS has no such bind"
+            )
+        engine: sa.Engine = bound.engine  # a test may have put a connection there, which has it
+        return engine
+
+    def _engines(self, app: Flask) -> Mapping[str | None, sa.Engine | sa.Connection]:
+        """Return the engines of an app by their binds."""
+        return in_bare_context(app, lambda: self._db.engines)
 
     def refuse_elsewhere(self, store: Store) -> None:
         """Raise `ConfigurationError` if the app's session does not see the tables in use.
@@ -142,12 +144,11 @@ class Binding:
         db = self.db if self.db is not None or app is None else app.extensions.get("sqlalchemy")
         if app is None or not isinstance(db, SQLAlchemy):
             return
-        with app.app_context():
-            bound = [
-                engine
-                for engine in db.engines.values()
-                if isinstance(engine, sa.Engine) and not is_in_memory(engine.url)
-            ]
+        bound = [
+            engine
+            for engine in in_bare_context(app, lambda: db.engines).values()
+            if isinstance(engine, sa.Engine) and not is_in_memory(engine.url)
+        ]
         if bound and has_app_context() and db.session.registry.has():
             keep(db.session.registry())
             db.session.registry.clear()
@@ -166,8 +167,7 @@ class Binding:
         """
         if self.db is None:
             return lambda: None
-        with app.app_context():
-            engines = self.db.engines
+        engines = self._engines(app)
 
         def find() -> sa.Connection | None:
             bound = engines.get(self.bind_key)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator
+import threading
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from flask import Flask, current_app, has_app_context, has_request_context, request
 from flask.globals import app_ctx
@@ -25,21 +26,36 @@ _BESIDE = (
 )
 
 
+Result = TypeVar("Result")
+
+
 @dataclass(frozen=True, slots=True)
 class Handler:
-    """A running transactional handler: its application context, and the registry of its session."""
+    """A running transactional handler: its application context, its session, and its thread."""
 
     context: Any
     registry: Any
+    """The registry of scoped sessions that the session is from."""
+    session: Any
+    thread: int
+
+    def is_elsewhere(self, session: Any) -> bool:
+        """Return whether ``db.session`` leads to this session instead, in a thread of its own."""
+        return (
+            session is not self.session
+            and threading.get_ident() != self.thread
+            and self.registry.has()
+            and self.registry() is session
+        )
 
 
 _running: ContextVar[Handler | None] = ContextVar("taskqueue_handler", default=None)
 
 
 @contextmanager
-def running(registry: Any) -> Iterator[None]:
+def running(session: Any, registry: Any) -> Iterator[None]:
     """Run a transactional handler in the caller's context."""
-    handler = Handler(caller(), registry)
+    handler = Handler(caller(), registry, session, threading.get_ident())
     token, environ = _running.set(handler), request.environ
     environ[_IN_ENVIRON] = handler
     try:
@@ -88,6 +104,20 @@ def chosen_app(apps: Collection[Flask]) -> Flask:
             f"{len(apps)}: use it inside 'with app.app_context():'"
         )
     return next(iter(apps))
+
+
+def in_bare_context(app: Flask, look: Callable[[], Result]) -> Result:
+    """Call a function in a context of an app whose teardown functions never run.
+
+    They would end what is the caller's, such as the session of its thread, or miss what a request
+    has set up. So the context is pushed in a copy of the caller's and dropped with that.
+    """
+
+    def pushed() -> Result:
+        app.app_context().push()
+        return look()
+
+    return copy_context().run(pushed)
 
 
 def caller() -> object:

@@ -7,7 +7,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Collection, Iterable
-from contextlib import nullcontext
+from functools import partial
 from typing import Any, TypedDict, Unpack
 
 from ..core import signals
@@ -25,7 +25,7 @@ from ..engine.scheduler import Scheduler
 from ..process.logs import get_logger
 from ..process.threads import NoThreadError, signals_blocked_in_uwsgi
 from ..store import replace_inherited
-from .contexts import is_current
+from .contexts import in_bare_context, is_current
 from .reports import send_guarded
 from .resources import Resources
 
@@ -67,8 +67,8 @@ class Runtime(Resources):
         elsewhere.
         """
         self.store.database.refuse_unfit()
-        with nullcontext() if is_current(self.app) else self.app.app_context():
-            self.binding.refuse_elsewhere(self.store)
+        look = partial(self.binding.refuse_elsewhere, self.store)
+        look() if is_current(self.app) else in_bare_context(self.app, look)
         settings = self.settings
         transport = options.get("transport") or settings.transport
         routes = self.routes(options.get("base_url"), transport)

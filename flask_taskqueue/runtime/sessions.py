@@ -43,6 +43,12 @@ _UNKNOWN = (
     "of the db.session that tasks.init_app() was called with, so nobody can tell what it has "
     "changed: end the transaction first (commit or rollback), or replace db.session before that"
 )
+_OTHER_THREAD = (
+    "the transactional handler runs in a thread of its own, as coroutines do, and db.session is "
+    "another one there, because its scope is the thread (session_options={'scopefunc': ...}), so "
+    "what it changes would not be part of the handler's transaction: leave scopefunc out, make the "
+    "handler a plain function, or leave out transactional=True"
+)
 _watched: WeakSet[Any] = WeakSet()
 
 
@@ -54,6 +60,7 @@ def watch(session: Any) -> None:
         sa.event.listen(session, "after_transaction_create", _created)
         # Before the application's own listeners, which may write or add tasks.
         sa.event.listen(session, "after_begin", _begun, insert=True)
+        sa.event.listen(session, "before_attach", _refuse_elsewhere)
         sa.event.listen(session, "before_commit", _committing)
         sa.event.listen(session, "after_commit", _committed, insert=True)
         sa.event.listen(session, "after_rollback", _rolled_back, insert=True)
@@ -161,7 +168,7 @@ def no_commit(session: Session, registry: Any) -> Iterator[None]:
     for one in kept:
         one.may_commit = False
     try:
-        with running(registry):
+        with running(session, registry):
             yield
     finally:
         for one in kept:
@@ -174,8 +181,15 @@ def _created(session: Session, transaction: SessionTransaction) -> None:
 
 
 def _begun(session: Session, transaction: SessionTransaction, connection: sa.Connection) -> None:
+    _refuse_elsewhere(session)
     if not transaction.nested:
         _follow(session, connection)
+
+
+def _refuse_elsewhere(session: Session, _object: object = None) -> None:
+    handler = own_handler()
+    if handler is not None and handler.is_elsewhere(session):
+        raise BadTransactionStateError(_OTHER_THREAD)
 
 
 def _follow(session: Session, connection: sa.Connection) -> TrackedTransaction:

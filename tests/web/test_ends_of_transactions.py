@@ -6,6 +6,7 @@ themselves, bodies that run on, and children.
 from __future__ import annotations
 
 import multiprocessing
+import os
 import re
 import threading
 from collections.abc import Iterator
@@ -14,8 +15,9 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from flask import Flask, Response, send_file
+from flask import Flask, Response, g, send_file
 from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy.orm import scoped_session, sessionmaker
 
 from flask_taskqueue import BadTransactionStateError, State, TaskQueue
 from flask_taskqueue.testing import TaskQueueTester
@@ -496,3 +498,103 @@ def test_a_change_of_the_same_file_on_another_connection_is_refused_at_once(
         db.session.commit()
         tasks.add("/w")
         assert len(tasks.find()) == 2
+
+
+@pytest.fixture
+def threaded(database: TestDatabase) -> Iterator[Bench]:
+    """An application whose sessions belong to threads, as they did in Flask-SQLAlchemy 2."""
+    with bench(database.url, session_options={"scopefunc": threading.get_ident}) as one:
+        one.tasks.worker("/w", endpoint="w")(lambda: None)
+        yield one
+        one.db.session.remove()
+
+
+def test_the_first_task_of_a_process_leaves_the_session_of_its_thread_as_it_is(
+    threaded: Bench,
+) -> None:
+    """It is part of its transaction: row and task are stored together, or neither is."""
+    session = threaded.db.session
+    session.add(threaded.Counter(id=2, count=5))
+    session.flush()
+    task = threaded.tasks.add("/w")
+    assert not task.is_committed
+    session.commit()
+    assert session.get(threaded.Counter, 2).count == 5
+    assert threaded.tasks.get(task.id).state == "scheduled"
+
+
+def test_a_child_leaves_the_transaction_of_its_parents_thread_as_it_is(threaded: Bench) -> None:
+    """It has no part in it, whatever the scope of the session is."""
+    threaded.tasks.find()  # the queue is in use
+    session = threaded.db.session
+    session.add(threaded.Counter(id=2, count=5))
+    session.flush()
+    process = multiprocessing.get_context("fork").Process(target=os._exit, args=(0,))
+    process.start()
+    process.join()
+    session.commit()
+    assert session.get(threaded.Counter, 2).count == 5
+
+
+def test_a_coroutine_that_has_another_session_than_its_handler_fails(threaded: Bench) -> None:
+    """What it changed would be lost, and the task done."""
+
+    @threaded.tasks.worker("/async", endpoint="async", transactional=True)
+    async def handler(how: str) -> None:
+        session = threaded.db.session
+        if how == "adds":
+            session.add(threaded.Counter(id=2, count=5))
+        else:
+            session.execute(sa.update(threaded.Counter).values(count=5))
+
+    tasks = [threaded.tasks.add("/async", {"how": how}, retry=ONCE) for how in ("adds", "updates")]
+    threaded.tasks.drain()
+    for task in tasks:
+        found = threaded.tasks.get(task.id)
+        assert found.state == "dead"
+        assert "leave scopefunc out" in (found.last_error or "")
+
+
+def test_the_apps_teardown_functions_run_for_its_own_requests_only(
+    sqlite_database: TestDatabase, tmp_path: Path
+) -> None:
+    """Not as the queue finds its database: they end sessions of the thread, need what a hook has
+    set up, and may add tasks.
+    """
+    app = Flask(__name__)
+    app.config.update(SECRET_KEY="a secret for tests", SQLALCHEMY_DATABASE_URI=sqlite_database.url)
+    db = SQLAlchemy(app)
+    tasks = TaskQueue(app, db)
+    tasks.worker("/w", endpoint="w")(lambda: None)
+    other = sa.create_engine(f"sqlite:///{tmp_path / 'other.db'}")
+    others = scoped_session(sessionmaker(other))
+    others.execute(sa.text("CREATE TABLE orders (id INTEGER)"))
+    others.commit()
+
+    @app.before_request
+    def connect() -> None:
+        g.connection = "directory"
+
+    @app.teardown_appcontext
+    def close(_error: BaseException | None) -> None:
+        assert g.connection
+        others.remove()
+        if "ordered" in g:
+            tasks.add("/w")
+
+    @app.post("/order")
+    def order() -> str:
+        g.ordered = True
+        others.execute(sa.text("INSERT INTO orders VALUES (1)"))
+        tasks.add("/w")
+        others.commit()
+        return str(others.scalar(sa.text("SELECT count(*) FROM orders")))
+
+    with closing(app):
+        client = app.test_client()
+        assert [client.post("/order").text for _ in range(2)] == ["1", "2"]
+        try:
+            wait_until(lambda: tasks.statistics()[0].succeeded == 4, what="all tasks are done")
+        finally:
+            app.teardown_appcontext_funcs.clear()
+    other.dispose()
