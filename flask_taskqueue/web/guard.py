@@ -16,8 +16,8 @@ from ..core.settings.queue import QueueSettings
 from ..core.states import Record
 from ..core.times import lease_clock
 from ..runtime import Runtime
+from .claims import claimed_delivery
 from .incoming import INCOMING_KEY, IncomingRequest
-from .middleware import claimed_delivery
 
 
 def verified(app: Flask, request: Request) -> Delivery | None:

@@ -9,13 +9,11 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterable
-from contextvars import ContextVar
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from flask import Flask, Response, got_request_exception, request
-from werkzeug.routing import RequestRedirect
 
 from ..core.delivery import verdict as verdicts
 from ..core.delivery.delivery import ENVIRON_KEY, Delivery
@@ -24,7 +22,7 @@ from ..core.failures import traceback_excerpt
 from ..process.logs import get_logger
 from ..process.signal_handlers import is_of_signal
 from ..runtime import Runtime
-from .calls import returned
+from .claims import claimed, claimed_delivery, is_watched, is_within_delivery, of_routing, watch
 from .forwarded import NAME_KEY, CloudTasksEndpoint
 from .incoming import IncomingRequest, receive
 from .parsed_rules import is_automatic
@@ -37,31 +35,15 @@ _logger = get_logger()
 _EXTENSION_KEY = "flask_taskqueue.middleware"
 _SIGNATURE = "HTTP_WEBHOOK_SIGNATURE"
 
-_claim: ContextVar[tuple[Flask, Delivery | IncomingRequest] | None] = ContextVar(
-    "flask_taskqueue.claimed_delivery", default=None
-)
-"""The app, and the delivery to it that a request is or claims to be; None for other requests."""
 
-
-def claimed_delivery(app: Flask) -> Delivery | IncomingRequest | None:
-    """Return the current request's delivery, on which to put the verdict on its view.
-
-    Over HTTP the delivery may be a claim that is not proven yet. None if the request is no delivery
-    to this app.
-    """
-    claim = _claim.get()
-    return claim[1] if claim is not None and claim[0] is app else None
-
-
-def keep_traceback(
-    runtime: Runtime, claim: Delivery | IncomingRequest, error: BaseException
-) -> None:
+def keep_traceback(app: Flask, claim: Delivery | IncomingRequest, error: BaseException) -> None:
     """Keep the traceback of what a view raised with its delivery.
 
     Over HTTP only a worker's view has one, because it alone has looked for the lease.
     """
     delivery = claim if isinstance(claim, Delivery) else claim.delivery
     if delivery is not None:
+        runtime: Runtime = app.extensions["taskqueue"]
         delivery.traceback = traceback_excerpt(error, runtime.settings.traceback_excerpt)
 
 
@@ -97,11 +79,13 @@ class DeliveryMiddleware:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Call the app."""
-        # True at the first request, and if another extension has put its own method there.
+        # True at the first request, and if another extension has put its own there.
         if self._app.dispatch_request is not self._dispatch:
             self._watch_dispatch()
+        if not is_watched(self._app):
+            watch(self._app, partial(keep_traceback, self._app))
         # A request made within a delivery, perhaps with its environ, is not the delivery.
-        if claimed_delivery(self._app) is not None:
+        if is_within_delivery(self._app):
             return self._call(None, environ, start_response)
         delivery = environ.get(ENVIRON_KEY)
         if isinstance(delivery, Delivery):
@@ -119,7 +103,7 @@ class DeliveryMiddleware:
             )
         return (
             self._inner(environ, start_response)
-            if _claim.get() is None
+            if not is_within_delivery()
             else self._call(None, environ, start_response)
         )
 
@@ -169,15 +153,13 @@ class DeliveryMiddleware:
         that was left behind ends here if its end has been reported: whatever wraps the app, such as
         Sentry's middleware, would report it again.
         """
-        token = _claim.set(None if claim is None else (self._app, claim))
-        try:
-            return self._inner(environ, start_response)
-        except BaseException as error:
-            if not isinstance(claim, Delivery) or claim.claim_report():
-                raise
-            return _too_late(claim, error)(environ, start_response)
-        finally:
-            _claim.reset(token)
+        with claimed(self._app, claim):
+            try:
+                return self._inner(environ, start_response)
+            except BaseException as error:
+                if not isinstance(claim, Delivery) or claim.claim_report():
+                    raise
+                return _too_late(claim, error)(environ, start_response)
 
     def _handle_exception(self, *context: Any) -> Any:
         """Let Flask report and answer an exception, if it is still to be reported.
@@ -202,7 +184,7 @@ class DeliveryMiddleware:
             claim.verdict = replace(verdict, error=verdicts.raised(error).error)
         else:
             return
-        keep_traceback(self._app.extensions["taskqueue"], claim, error)
+        keep_traceback(self._app, claim, error)
 
     def _is_signed(self, claim: IncomingRequest, environ: WSGIEnvironment) -> bool:
         runtime: Runtime = self._app.extensions["taskqueue"]
@@ -230,10 +212,7 @@ class DeliveryMiddleware:
         return start
 
     def _watch_dispatch(self) -> None:
-        """Wrap the method with which the app calls its views, to record what becomes of them.
-
-        A verdict that a view has already given itself is kept.
-        """
+        """Wrap the method with which the app calls its views, to note that it has no view."""
         call = self._app.dispatch_request
 
         def dispatch_request(*context: Any) -> Any:
@@ -243,21 +222,12 @@ class DeliveryMiddleware:
                 claim.entered = True
             else:
                 self._is_signed(claim, request.environ)  # while the signature is fresh
+            if claim.verdict is None and is_automatic(request.url_rule, request.method):
+                claim.verdict = Verdict("no-route")
             try:
-                answer = call(*context)
-                if claim.verdict is None:
-                    answer = self._app.make_response(answer)
-                    claim.verdict = (
-                        Verdict("no-route")
-                        if is_automatic(request.url_rule, request.method)
-                        else returned(answer)
-                    )
-                return answer
+                return call(*context)
             except Exception as error:
-                if claim.verdict is None:
-                    claim.verdict = _of_error(error)
-                    if claim.verdict.kind == "raised":
-                        keep_traceback(self._app.extensions["taskqueue"], claim, error)
+                claim.verdict = claim.verdict or of_routing(error)
                 raise
 
         self._dispatch = self._app.dispatch_request = dispatch_request  # type: ignore[method-assign]
@@ -272,14 +242,3 @@ def _too_late(delivery: Delivery, error: BaseException) -> Response:
         exc_info=error,
     )
     return Response(status=500)
-
-
-def _of_error(error: Exception) -> Verdict:
-    """Return the verdict on what calling a view raised.
-
-    A redirect by the URL map is none of the app's: it names the only URL that has a route.
-    """
-    if error is not request.routing_exception:
-        return verdicts.raised(error)
-    moved = urlsplit(error.new_url).path if isinstance(error, RequestRedirect) else None
-    return Verdict("no-route", error=moved)

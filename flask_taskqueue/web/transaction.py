@@ -197,8 +197,9 @@ class _Transaction:
         ]
         if others:
             raise BadTransactionStateError(
-                "the transactional handler has changed another database too "
-                f"({others[0].engine.url!r}), and the two cannot be "
+                "the transactional handler has changed another database too, or the same one on "
+                f"another connection ({others[0].engine.url!r}; an engine with execution options "
+                "of its own, that get_bind returns perhaps, has its own), and the two cannot be "
                 "committed together: change one of them only, put the queue's tables where "
                 "the changes are (TASKQUEUE_BIND_KEY), or "
                 "use transactional=False"

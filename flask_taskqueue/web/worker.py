@@ -23,9 +23,10 @@ from ..core.tasks.spec import HandlerOptions, SpecOptions, TaskSpec
 from ..core.tasks.task import Task, TaskActions
 from ..runtime import Runtime
 from .calls import json_object, response_of, returned, spec_of
+from .claims import claimed_delivery
 from .current_task import CurrentTask, handling
 from .guard import is_stale, rewind, verified, why_refused
-from .middleware import claimed_delivery, keep_traceback
+from .middleware import keep_traceback
 from .parsed_rules import variables_of
 from .transaction import LeaseLostError, in_transaction
 
@@ -144,7 +145,7 @@ class Worker(Generic[P, R]):
             response, verdict = self._answer(runtime, delivery, variables)
         except Exception as error:
             verdict = raised(error)
-            keep_traceback(runtime, delivery, error)
+            keep_traceback(app, delivery, error)
             raise
         finally:
             handling.reset(token)
@@ -162,13 +163,13 @@ class Worker(Generic[P, R]):
                 return in_transaction(runtime, delivery, lambda: self._run(delivery, variables))
             return self._run(delivery, variables)
         except Retry as retry:
-            keep_traceback(runtime, delivery, retry)
+            keep_traceback(runtime.app, delivery, retry)
             after = None if retry.after is None else str(retry.after)
             return _refusal(Verdict("retry", 503, text_of(retry), after))
         except Misfit as misfit:
             return _refusal(Verdict("misfit", 422, str(misfit)))
         except PermanentFailure as failure:
-            keep_traceback(runtime, delivery, failure)
+            keep_traceback(runtime.app, delivery, failure)
             return _refusal(Verdict("permanent", 422, text_of(failure)))
         except LeaseLostError as lost:
             return _refusal(Verdict("lost", 409, str(lost)))

@@ -416,6 +416,89 @@ def test_another_extension_may_call_the_views_itself(
     assert calls == [1]
 
 
+def a_login_page(call: Callable[..., Any], *context: Any) -> Any:
+    """It answers in the view's place."""
+    return call(*context) if "user" in request.form else "please log in"
+
+
+def an_error_page(call: Callable[..., Any], *context: Any) -> Any:
+    """It answers after a view that raised."""
+    try:
+        return call(*context)
+    except ValueError:
+        return "sorry"
+
+
+@pytest.mark.parametrize("method", [a_login_page, an_error_page])
+@pytest.mark.parametrize("is_async", [False, True])
+def test_what_an_app_dispatches_in_its_own_way_tells_nothing_of_the_view(
+    on_sqlite: Bench, deliver: Callable[[Task], Task], method: Callable[..., Any], is_async: bool
+) -> None:
+    """Only the view does: one that never ran, or raised, is a failure whatever was made of it."""
+    app = on_sqlite.app
+
+    def view() -> str:
+        if "good" not in request.form:
+            raise ValueError("no such order")
+        return "done"
+
+    async def coroutine() -> str:
+        return view()
+
+    app.post("/plain")(coroutine if is_async else view)
+    before = Flask.dispatch_request.__get__(app)
+    app.dispatch_request = lambda *context: method(before, *context)  # type: ignore[method-assign]
+    assert deliver(on_sqlite.tasks.add("/plain", retry=ONCE)).state is State.DEAD
+    good = on_sqlite.tasks.add("/plain", {"good": 1, "user": "ana"}, retry=ONCE)
+    assert deliver(good).state is State.SUCCEEDED
+
+
+def within(app: Flask, path: str) -> int:
+    """Dispatch a request within another, as a view for batches of requests does."""
+    with app.test_request_context(path):
+        try:
+            return app.make_response(app.preprocess_request() or app.dispatch_request()).status_code
+        except HTTPException as error:
+            return app.make_response(app.handle_user_exception(error)).status_code
+
+
+def test_what_becomes_of_a_request_within_a_view_is_not_the_views(
+    on_sqlite: Bench, deliver: Callable[[Task], Task]
+) -> None:
+    """Neither a missing page, which the view copes with, nor a good one, after which it raises."""
+    app, ran = on_sqlite.app, []
+    app.get("/price")(lambda: "10")
+    app.register_error_handler(ValueError, answer())
+
+    @app.post("/batch")
+    def batch() -> str:
+        ran.append([within(app, "/price"), within(app, "/gone")])
+        if "bad" in request.form:
+            raise ValueError("half way")
+        return "done"
+
+    assert deliver(on_sqlite.tasks.add("/batch", retry=ONCE)).state is State.SUCCEEDED
+    assert deliver(on_sqlite.tasks.add("/batch", {"bad": 1}, retry=ONCE)).state is State.DEAD
+    assert ran == [[200, 404]] * 2
+
+
+def test_what_becomes_of_a_request_within_a_hook_is_not_the_views(
+    on_sqlite: Bench, deliver: Callable[[Task], Task]
+) -> None:
+    """A page in the view's place may show what another view returns."""
+    app = on_sqlite.app
+    app.get("/price", endpoint="price")(lambda: "10")
+    app.post("/plain")(lambda: "done")
+
+    @app.before_request
+    def maintenance() -> str | None:
+        if request.path == "/plain":
+            return f"down for maintenance; the price is {within(app, '/price')}"
+        return None
+
+    assert deliver(on_sqlite.tasks.add("/plain", retry=ONCE)).state is State.DEAD
+
+
 @pytest.mark.parametrize("answers", ["a hook", "the view"])
 def test_a_request_within_a_delivery_is_not_the_delivery(
     on_sqlite: Bench, deliver: Callable[[Task], Task], answers: str

@@ -23,9 +23,9 @@ from ...process.logs import get_logger
 from ...process.stop_signals import guard, is_stopping, prepare
 from ...process.threads import NoThreadError, at_exit, start_thread
 from ...runtime import Runtime
+from ..claims import claimed_delivery
 from ..current_task import handling
 from ..guard import verified
-from ..middleware import claimed_delivery
 from .app_checks import check_application
 from .app_ready import is_made_to_fork, when_ready
 from .development_server import ends_with_its_request, on_serving

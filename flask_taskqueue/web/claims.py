@@ -1,0 +1,168 @@
+"""The delivery that a request is, or claims to be, and the watch on the view that it is for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import wraps
+from inspect import iscoroutinefunction
+from typing import Any
+from urllib.parse import urlsplit
+
+from flask import Flask, Request, has_request_context, request
+from flask.signals import request_started
+from werkzeug.routing import RequestRedirect
+
+from ..core.delivery import verdict as verdicts
+from ..core.delivery.delivery import Delivery
+from ..core.delivery.verdict import Verdict
+from .calls import returned
+from .incoming import IncomingRequest
+
+View = Callable[..., Any]
+Keep = Callable[[Delivery | IncomingRequest, BaseException], object]
+"""A function that keeps what a view raised."""
+
+
+@dataclass(slots=True)
+class _Claim:
+    app: Flask
+    delivery: Delivery | IncomingRequest
+    request: Request | None = None
+    """The request that makes the claim: the first one that begins."""
+
+
+_claim: ContextVar[_Claim | None] = ContextVar("flask_taskqueue.claim", default=None)
+
+
+@contextmanager
+def claimed(app: Flask, delivery: Delivery | IncomingRequest | None) -> Iterator[None]:
+    """Have the next request of an app be this delivery; with None, have it be none."""
+    token = _claim.set(None if delivery is None else _Claim(app, delivery))
+    try:
+        yield
+    finally:
+        _claim.reset(token)
+
+
+def is_within_delivery(app: Flask | None = None) -> bool:
+    """Return whether a delivery to an app, or to any, is being answered here."""
+    claim = _claim.get()
+    return claim is not None and app in (None, claim.app)
+
+
+def claimed_delivery(app: Flask) -> Delivery | IncomingRequest | None:
+    """Return the current request's delivery, on which to put the verdict on its view.
+
+    Over HTTP the delivery may be a claim that is not proven yet. None if the request is no delivery
+    to this app. One that is made within a delivery, perhaps by the same view, is none.
+    """
+    claim = _claim.get()
+    if claim is None or claim.app is not app:
+        return None
+    if claim.request is not None and has_request_context() and claim.request is not _request():
+        return None
+    return claim.delivery
+
+
+def watch(app: Flask, keep: Keep) -> None:
+    """Have verdicts come from the views that deliveries are for, whatever calls them.
+
+    ``keep`` is called with what a view raises.
+    """
+    request_started.connect(_begin, app)
+    app.view_functions = _Views(app, app.view_functions, keep)
+
+
+def is_watched(app: Flask) -> bool:
+    """Return whether an app's views are watched still; another extension may replace them."""
+    return isinstance(app.view_functions, _Views)
+
+
+class _Views(dict[str, View]):
+    """An app's views by endpoint, of which the one that the request is a delivery for is watched.
+
+    Whatever dispatches a request, Flask or a method that the app has in its place, looks the view
+    up here. So a verdict tells what the view did, and not what was made of it.
+    """
+
+    def __init__(self, app: Flask, views: dict[str, View], keep: Keep) -> None:
+        super().__init__(views)
+        self._app = app
+        self._keep = keep
+
+    def __getitem__(self, endpoint: str) -> View:
+        view = super().__getitem__(endpoint)
+        claim = claimed_delivery(self._app)
+        if claim is None or request.endpoint != endpoint:
+            return view
+        return self._watched(view, claim)
+
+    def _watched(self, view: View, claim: Delivery | IncomingRequest) -> View:
+        noting = _Noting(self._app, claim, self._keep)
+        if iscoroutinefunction(view):
+
+            @wraps(view)
+            async def watched_coroutine(*args: Any, **kwargs: Any) -> Any:
+                with noting:
+                    return noting.returned(await view(*args, **kwargs))
+
+            return watched_coroutine
+
+        @wraps(view)
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            with noting:
+                return noting.returned(view(*args, **kwargs))
+
+        return watched
+
+
+@dataclass(frozen=True, slots=True)
+class _Noting:
+    """A note on a claim of what its view returns or raises.
+
+    A verdict that the view has already given itself is kept.
+    """
+
+    app: Flask
+    claim: Delivery | IncomingRequest
+    keep: Keep
+
+    def __enter__(self) -> None:
+        """Begin to call the view."""
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, Exception) and self.claim.verdict is None:
+            self.claim.verdict = verdicts.raised(error)
+            self.keep(self.claim, error)
+
+    def returned(self, answer: Any) -> Any:
+        """Note what the view has returned, and return it as a response."""
+        if self.claim.verdict is None:
+            answer = self.app.make_response(answer)
+            self.claim.verdict = returned(answer)
+        return answer
+
+
+def of_routing(error: Exception) -> Verdict | None:
+    """Return the verdict if an error says that the app has no view for a request.
+
+    A redirect by the URL map is none of the app's: it names the only URL that has a route.
+    """
+    if error is not request.routing_exception:
+        return None
+    moved = urlsplit(error.new_url).path if isinstance(error, RequestRedirect) else None
+    return Verdict("no-route", error=moved)
+
+
+def _begin(app: Flask, **_: object) -> None:
+    claim = _claim.get()
+    if claim is not None and claim.app is app and claim.request is None:
+        claim.request = _request()
+
+
+def _request() -> Request:
+    found: Request = request._get_current_object()  # type: ignore[attr-defined]
+    return found
