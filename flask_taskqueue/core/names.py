@@ -8,6 +8,7 @@ import re
 import secrets
 import threading
 import time
+from typing import TypeGuard
 
 from .errors import (
     InvalidKeyError,
@@ -136,9 +137,9 @@ def is_webhook(name: object) -> bool:
     return isinstance(name, str) and name.startswith(WEBHOOK) and len(name) == WEBHOOK_LENGTH
 
 
-def is_token(text: str) -> bool:
-    """Return whether a text can be an id, a name or a URL at all.
+def is_token(text: object) -> TypeGuard[str]:
+    """Return whether a value can be an id, a name or a URL at all.
 
-    The database is never asked for any other text, because not every database accepts it.
+    The database is never asked for any other, because not every database accepts it.
     """
-    return text.isascii() and "\x00" not in text
+    return isinstance(text, str) and text.isascii() and "\x00" not in text

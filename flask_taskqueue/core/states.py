@@ -31,6 +31,10 @@ class State(StrEnum):
     DEAD = "dead"
     CANCELLED = "cancelled"
 
+    @classmethod
+    def _missing_(cls, value: object) -> State:
+        raise ValueError(f"{value!r} is no state of a task; they are {', '.join(cls)}")
+
     @property
     def is_finished(self) -> bool:
         """Whether nothing more will happen to the task unless somebody requeues it."""
