@@ -235,3 +235,32 @@ def test_the_log_says_once_why_a_serving_process_runs_no_dispatcher(
         assert answers(port)
         wait_until(lambda: "runs no dispatcher" in output.read_text(), what="it is told")
     assert output.read_text().count('runs no dispatcher: TASKQUEUE_DISPATCHER is "off"') == 1
+
+
+_WARM = """
+from flask import Flask
+from flask_taskqueue import TaskQueue
+
+app = Flask(__name__, instance_path={path!r})
+app.secret_key = "a secret for tests"
+TaskQueue(app)
+app.get("/")(lambda: "warm")
+assert app.test_client().get("/").text == "warm"
+"""
+_ASK = """
+import threading, warm
+def started():
+    return any(thread.name.startswith("taskqueue") for thread in threading.enumerate())
+print(started())
+warm.app.test_client().get("/")
+print(started())
+"""
+
+
+def test_a_request_that_a_module_makes_as_it_is_imported_starts_none(tmp_path: Path) -> None:
+    """It serves nobody; a command, or gunicorn's master, may be what imports it."""
+    (tmp_path / "warm.py").write_text(_WARM.format(path=str(tmp_path)), encoding="utf-8")
+    environment = {"PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[2]}"}
+    with process(("-c", _ASK), environment, tmp_path / "said") as running:
+        assert running.wait(60) == 0
+    assert (tmp_path / "said").read_text(encoding="utf-8").split() == ["False", "True"]

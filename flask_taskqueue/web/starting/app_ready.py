@@ -32,6 +32,20 @@ def when_ready(app: Flask, then: Callable[[], object]) -> None:
         start_thread(_wait, threading.get_ident(), maker, then, name="taskqueue-whole")
 
 
+def is_being_imported() -> bool:
+    """Return whether the caller's thread is importing a module; no server serves requests there.
+
+    A module may send its app a request with a test client, to fill a cache say, and gunicorn's
+    master or a command may be what imports it.
+    """
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_name == "<module>" and frame.f_globals.get("__name__") != "__main__":
+            return True
+        frame = frame.f_back
+    return False
+
+
 def is_made_to_fork() -> bool:
     """Return whether this process makes the app only to fork its workers.
 

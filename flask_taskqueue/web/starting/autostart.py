@@ -27,7 +27,7 @@ from ..claims import claimed_delivery
 from ..current_task import handling
 from ..guard import verified
 from .app_checks import check_application
-from .app_ready import is_made_to_fork, when_ready
+from .app_ready import is_being_imported, is_made_to_fork, when_ready
 from .development_server import ends_with_its_request, on_serving
 
 _logger = get_logger()
@@ -79,8 +79,9 @@ class _Autostart:
     def at_request(self, app: Flask, **_: object) -> None:
         """Start, as a request is being served, or log why not.
 
-        Nothing happens for a delivery. Once this has decided, later requests have nothing left to
-        do, unless no thread could be started: then one of them tries again.
+        Nothing happens for a delivery, nor for a request that a module makes as it is imported.
+        Once this has decided, later requests have nothing left to do, unless no thread could be
+        started: then one of them tries again.
         """
         if self._decided or time.monotonic() < self._not_before:
             return
@@ -88,6 +89,7 @@ class _Autostart:
             isinstance(claimed_delivery(app), Delivery)
             or is_stopping()
             or self._is_asleep(app)
+            or is_being_imported()
             or handling.get(None) is not None
             or verified(app, request) is not None
         ):
