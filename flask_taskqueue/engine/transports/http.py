@@ -7,6 +7,7 @@ import errno
 import threading
 from collections.abc import Mapping
 from functools import lru_cache
+from http.client import HTTPException, LineTooLong
 from typing import Literal
 
 import urllib3
@@ -201,4 +202,8 @@ def _causes(error: BaseException) -> list[BaseException]:
 
 def _root(causes: list[BaseException]) -> str:
     system = [cause for cause in causes if isinstance(cause, OSError) and cause.strerror]
-    return str(system[-1].strerror) if system else type(causes[-1]).__name__
+    if system:
+        return str(system[-1].strerror)
+    if type(causes[-1]) in (HTTPException, LineTooLong):
+        return "the reply has too many headers, or too long ones"
+    return type(causes[-1]).__name__
