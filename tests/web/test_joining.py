@@ -5,8 +5,8 @@ database.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from flask_sqlalchemy import SQLAlchemy
 
 from flask_taskqueue import BadTransactionStateError, InvalidTaskError, Task, TaskQueue
 from flask_taskqueue.store.database.transaction import close_engine
+from flask_taskqueue.store.uncommitted.writes import names_of
 from tests.apps import Bench, bench, closing
 from tests.databases import NAMES, TestDatabase
 from tests.laid import Laid
@@ -50,6 +51,14 @@ FUNCTIONS = {
         "CREATE OR REPLACE PROCEDURE show_it() SELECT count FROM counter",
     ],
 }
+
+
+WORDS = {
+    POSTGRESQL: "by conflict cross filter ilike join like materialized of over overlaps partition "
+    "recursive similar within",
+    MARIADB: "array cast conflict filter ilike lateral materialized of only similar",
+}
+"""Words of the grammar that can be names of functions as well."""
 
 
 @pytest.fixture(params=[*NAMES, "sqlite that begins"])
@@ -186,10 +195,38 @@ WRITES: dict[str, tuple[str, ...]] = {
 }
 
 
+def name_of(queue: Bench) -> str:
+    """The name of the database."""
+    return {"sqlite": SQLITE, "postgresql": POSTGRESQL}.get(queue.db.engine.dialect.name, MARIADB)
+
+
 def of(statements: dict[str, tuple[str, ...]], queue: Bench) -> list[str]:
     """The statements that a database has."""
-    name = {"sqlite": SQLITE, "postgresql": POSTGRESQL}.get(queue.db.engine.dialect.name, MARIADB)
-    return [text for text, names in statements.items() if not names or name in names]
+    return [text for text, names in statements.items() if not names or name_of(queue) in names]
+
+
+@contextmanager
+def functions(queue: Bench, names: Iterable[str]) -> Iterator[None]:
+    """Functions of any names that change a row."""
+    quote = queue.db.engine.dialect.identifier_preparer.quote_identifier
+    on_postgresql = name_of(queue) == POSTGRESQL
+    before, after = ("public.", "(int)") if on_postgresql else ("", "")
+    body = (
+        " RETURNS int LANGUAGE sql AS 'UPDATE counter SET count = count + 1 RETURNING 1'"
+        if on_postgresql
+        else " (x int) RETURNS int MODIFIES SQL DATA BEGIN UPDATE counter SET count = count + 1; "
+        "RETURN 1; END"
+    )
+    with queue.db.engine.begin() as connection:
+        for name in names:
+            connection.exec_driver_sql(f"CREATE FUNCTION {before}{quote(name)}{after}{body}")
+    try:
+        yield
+    finally:
+        queue.db.session.rollback()
+        with queue.db.engine.begin() as connection:
+            for name in names:
+                connection.exec_driver_sql(f"DROP FUNCTION {before}{quote(name)}{after}")
 
 
 def test_a_statement_that_changes_nothing_leaves_the_task_alone(queue: Bench) -> None:
@@ -220,6 +257,33 @@ def test_after_all_reads_of_a_transaction_together_the_task_is_stored_at_once(qu
     for text in of(READS, queue):
         execute(queue, text)
     expect(queue, joined=False)
+
+
+def test_a_function_that_is_named_like_a_word_of_the_grammar_is_called(queue: Bench) -> None:
+    """What it changes is a change, although the word mostly calls nothing."""
+    if name_of(queue) == SQLITE:
+        pytest.skip("SQLite has no functions in the database")
+    names = WORDS[name_of(queue)].split()
+    with functions(queue, names):
+        for name in names:
+            execute(queue, f"SELECT {name} (1)")
+            assert (name, queue.tasks.add("/w").is_committed) == (name, False)
+            queue.db.session.rollback()
+
+
+def test_a_word_that_is_taken_for_grammar_calls_no_function(queue: Bench) -> None:
+    """The database itself says so of each, where a function has that name."""
+    if name_of(queue) == SQLITE:
+        pytest.skip("SQLite has no functions in the database")
+    with queue.db.engine.connect() as connection:
+        names = sorted(names_of(connection).words)
+    with functions(queue, names):
+        for name in names:
+            for text in (f"SELECT {name} (1)", f"SELECT 1 = {name}(1)", f"TABLE {name}(1)"):
+                with suppress(sa.exc.DBAPIError), queue.db.session.begin_nested():
+                    execute(queue, text)
+            count = queue.db.session.scalar(sa.select(queue.Counter.count))
+            assert (name, count) == (name, 0)
 
 
 def test_a_write_among_statements_that_do_not_tell_is_found(queue: Bench) -> None:

@@ -1,13 +1,51 @@
-"""Functions whose calls cannot write, as far as a name proves that on each database."""
+"""Names before a parenthesis that call nothing that writes, as each database proves it."""
 
 from __future__ import annotations
 
-POSTGRESQL = frozenset("coalesce extract greatest least nullif position trim".split())
-"""Words of PostgreSQL's grammar; any other function can be overloaded by the app."""
+from dataclasses import dataclass
 
-MYSQL = frozenset(
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Names:
+    """Names that, before a parenthesis, call no function of the app's."""
+
+    words: frozenset[str]
+    """Words of the grammar: by a bare word, no function of that name can be called."""
+    functions: frozenset[str] = frozenset()
+    """Functions of the database's, if the bare name is right before the parenthesis."""
+
+    def cannot_write(self, name: str, *, touches: bool) -> bool:
+        """Return whether a name calls nothing that writes.
+
+        ``touches`` says that there is no blank before the parenthesis.
+        """
+        return name in self.words or (touches and name in self.functions)
+
+
+_ANYWHERE = frozenset(
     """
-    abs ascii atan avg bin binary bit_and bit_count bit_length bit_or bit_xor ceil ceiling
+    all and any as between case distinct else except exists from group having in limit not offset
+    on or order row select some table then to union unique using values when where window with
+    bigint bit char character decimal float int integer interval numeric real smallint time
+    timestamp varchar
+    """.split()
+)
+
+POSTGRESQL = Names(
+    _ANYWHERE
+    | set("array cast intersect lateral only".split())
+    | set("coalesce extract greatest least nullif position trim".split())
+)
+"""What PostgreSQL reserves or does not let a function be called by.
+
+Its other words, such as ``filter``, ``join`` and ``over``, can be names of functions.
+"""
+
+_MYSQL_WORDS = _ANYWHERE | set("by cross if is join like over partition recursive".split())
+
+_MYSQL_FUNCTIONS = frozenset(
+    """
+    abs ascii atan avg bin binary bit_and bit_count bit_length bit_or bit_xor cast ceil ceiling
     char_length character_length coalesce concat concat_ws conv convert cos count crc32 cume_dist
     curdate current_date current_time current_timestamp current_user curtime database date date_add
     date_format date_sub datediff day dayname dayofmonth dayofweek dayofyear degrees dense_rank
@@ -26,10 +64,19 @@ MYSQL = frozenset(
 )
 """Functions that MariaDB and MySQL both have.
 
-By its bare name, right before the parenthesis, no other function of that name can be called.
+With a blank before the parenthesis, MariaDB calls the app's function of that name.
 """
 
-SQLITE = frozenset(
+MYSQL = Names(_MYSQL_WORDS, _MYSQL_FUNCTIONS)
+
+OTHERS = Names(
+    _MYSQL_WORDS
+    | POSTGRESQL.words
+    | set("conflict filter ilike materialized of similar within".split())
+)
+"""Words of the grammar of any database."""
+
+_SQLITE_FUNCTIONS = frozenset(
     """
     abs avg ceil ceiling coalesce concat concat_ws count cume_dist current_date current_time
     current_timestamp date datetime dense_rank exp first_value floor format group_concat hex ifnull
@@ -39,4 +86,7 @@ SQLITE = frozenset(
     sign sqrt strftime substr substring sum time timediff total trim trunc typeof unixepoch upper
     """.split()
 )
-"""Functions of SQLite. What an app's own function of that name writes is counted all the same."""
+"""Functions of SQLite."""
+
+SQLITE = Names(OTHERS.words, _SQLITE_FUNCTIONS)
+"""What an app's own function of such a name writes is counted all the same."""

@@ -32,7 +32,7 @@ class MySQLWrites:
     """
 
     asks = True
-    functions = MYSQL
+    names = MYSQL
     one_result = True
     mistakes_locks = False
     keeps_what_failed = keeps_locks = True

@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from .functions import POSTGRESQL
-from .statement import Statement, StatementKind
+from .statement import CHANGES, Statement
 from .writes import ask
 
 _NUMBER = "SELECT txid_current_if_assigned() IS NOT NULL"
@@ -56,7 +56,7 @@ class PostgreSQLWrites:
     """The writes of a transaction, exactly, by one question to the transaction itself."""
 
     asks = True
-    functions = POSTGRESQL
+    names = POSTGRESQL
     one_result = False
     mistakes_locks = True
     keeps_what_failed = keeps_locks = False
@@ -74,9 +74,8 @@ class PostgreSQLWrites:
         return ask(self._connection, _COUNTED) if locks else None
 
     def wrote(self, statement: Statement, cursor: Any, context: Any) -> bool | None:
-        counts = statement.kind is StatementKind.CHANGE or (
-            cursor.description is None and statement.keyword not in _NO_ROWS
-        )
+        changes = statement.is_clear and statement.keyword in CHANGES
+        counts = changes or (cursor.description is None and statement.keyword not in _NO_ROWS)
         return True if counts and cursor.rowcount > 0 else None
 
     def ends(self, statement: Statement) -> bool:

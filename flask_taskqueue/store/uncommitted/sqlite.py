@@ -24,7 +24,7 @@ class SQLiteWrites:
     """
 
     asks = False
-    functions = SQLITE
+    names = SQLITE
     one_result = False
     mistakes_locks = False
     keeps_what_failed = keeps_locks = False

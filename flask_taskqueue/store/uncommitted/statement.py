@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
 
+from .functions import Names
+
 _LONGEST = 20_000
 _TOKEN = re.compile(
     r"""
@@ -22,7 +24,7 @@ _TOKEN = re.compile(
 )
 _FIRST = re.compile(r"(?:\s++|--[ \t][^\n]*+(?:\n|\Z))*+([a-z]+)", re.IGNORECASE)
 
-_CHANGES = {"insert", "update", "delete", "merge", "replace"}
+CHANGES = {"insert", "update", "delete", "merge", "replace"}
 _READS = {
     "select",
     "with",
@@ -37,7 +39,7 @@ _READS = {
     "use",
     "pragma",
 }
-_WRITING = _CHANGES | {
+_WRITING = CHANGES | {
     "into",
     "truncate",
     "call",
@@ -54,16 +56,6 @@ The exceptions are ``FOR UPDATE`` and the function ``replace()``.
 """
 
 _DEFINES = {"alter", "comment", "create", "drop", "grant", "revoke", "truncate"}
-
-_TAKE_PARENTHESES = frozenset(
-    """
-    all and any array as between by case cast conflict cross distinct else except exists filter from
-    group having if ilike in intersect interval is join lateral like limit materialized not of
-    offset on only or order over partition recursive row select similar some table then to union
-    unique using values when where window with within bigint bit char character decimal float
-    int integer numeric real smallint time timestamp varchar
-    """.split()
-)
 
 
 class StatementKind(Enum):
@@ -114,19 +106,19 @@ class Statement:
         return self.keyword == "lock" or (self.locks and self.kind is not StatementKind.UNKNOWN)
 
 
-def read_statement(text: str, functions: frozenset[str]) -> Statement:
+def read_statement(text: str, names: Names) -> Statement:
     """Return what kind of statement this is.
 
-    ``functions`` are those whose calls cannot write, whatever functions the app has. An uncertain
+    ``names`` call nothing that writes, whatever functions the app has. An uncertain
     statement is `StatementKind.UNKNOWN`, for example because of comments and quotes that databases
     read differently.
     """
-    return _read(text, functions) if len(text) <= _LONGEST else _unclear(text, locks=True)
+    return _read(text, names) if len(text) <= _LONGEST else _unclear(text, locks=True)
 
 
 @lru_cache(maxsize=1024)
-def _read(text: str, functions: frozenset[str]) -> Statement:
-    words = list(_words(text, functions))
+def _read(text: str, names: Names) -> Statement:
+    words = list(_words(text, names))
     if not words or not all(word.text for word in words):
         return _unclear(text, locks=_keyword(text) not in _DEFINES)
     first = words[0].text
@@ -136,8 +128,8 @@ def _read(text: str, functions: frozenset[str]) -> Statement:
     writes = any(word.writes for word in words)
     kind = StatementKind.UNKNOWN
     sets = first == "pragma" and "=" in text
-    if not calls and not sets and (first in _CHANGES or (first in _READS and not writes)):
-        kind = StatementKind.CHANGE if first in _CHANGES else StatementKind.READ
+    if not calls and not sets and (first in CHANGES or (first in _READS and not writes)):
+        kind = StatementKind.CHANGE if first in CHANGES else StatementKind.READ
     locks = first not in _DEFINES and (calls or any(word.text == "for" for word in words))
     return Statement(
         kind,
@@ -186,7 +178,7 @@ class _Word:
     """Whether a table is named here, so that its columns may follow in parentheses."""
 
 
-def _words(text: str, functions: frozenset[str]) -> Iterator[_Word]:
+def _words(text: str, names: Names) -> Iterator[_Word]:
     """Yield the words outside of comments and quotes; an empty one if that is uncertain."""
     word, place, adjacent = _Word(""), 0, False
     while place < len(text):
@@ -201,9 +193,8 @@ def _words(text: str, functions: frozenset[str]) -> Iterator[_Word]:
                 yield word
             word = _next_word(token, word)
         elif kind == "open" and adjacent:
-            touches = text[token.start() - 1].isalnum()  # with a blank MariaDB has others call it
-            known = word.text in _TAKE_PARENTHESES or (touches and word.text in functions)
-            word.calls = not (word.names or known)
+            touches = text[token.start() - 1].isalnum()
+            word.calls = not (word.names or names.cannot_write(word.text, touches=touches))
             word.writes &= word.text != "replace"
         adjacent = kind in ("word", "quoted") or (kind == "blank" and adjacent)
     if word.text:

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from ...core.errors import BadTransactionStateError
 from .statement import StatementKind, read_statement
 from .transaction import TrackedTransaction
-from .writes import functions_of
+from .writes import names_of
 
 NO_COMMIT = (
     "a transactional handler must not commit: its changes are committed together with the "
@@ -155,7 +155,7 @@ def _before(
 ) -> tuple[str, Any]:
     followed = _find(connection)
     if followed is not None:
-        statement = read_statement(text, functions_of(connection))
+        statement = read_statement(text, names_of(connection))
         followed.before(statement, many=many)
         if statement.kind is StatementKind.COMMIT:
             _refuse_commit(followed)
@@ -168,7 +168,7 @@ def _after(
     followed = _find(connection)
     if followed is None:
         return
-    statement = read_statement(text, functions_of(connection))
+    statement = read_statement(text, names_of(connection))
     followed.has_read |= statement.kind in (StatementKind.READ, StatementKind.UNKNOWN)
     streams = bool(getattr(context, "_is_server_side", False))
     if streams or not statement.is_harmless:
@@ -185,7 +185,7 @@ def _failed(error: sa.engine.ExceptionContext) -> None:
         return
     followed = _find(error.connection)
     if followed is not None:
-        statement = read_statement(error.statement or "", functions_of(error.connection))
+        statement = read_statement(error.statement or "", names_of(error.connection))
         followed.failed(statement, many=context.executemany)
 
 

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import sqlalchemy as sa
 
+from .functions import OTHERS, Names
 from .statement import Statement, StatementKind
 
 
@@ -15,8 +16,8 @@ class Writes(Protocol):
 
     asks: bool
     """Whether the answers below take a question to the server."""
-    functions: frozenset[str]
-    """Functions whose calls cannot write, or are counted all the same."""
+    names: Names
+    """Names before a parenthesis that call nothing that writes, or what is counted all the same."""
     one_result: bool
     """Whether a result that is streamed must have been read before the next statement."""
     mistakes_locks: bool
@@ -88,7 +89,7 @@ class UnknownWrites:
     """A database that cannot be asked; it is the app's own and does not hold our tables."""
 
     asks = True
-    functions: frozenset[str] = frozenset()
+    names = OTHERS
     one_result = False
     mistakes_locks = False
     keeps_what_failed = keeps_locks = False
@@ -160,10 +161,10 @@ def ask(connection: sa.Connection, question: str) -> list[Any] | None:
         cursor.close()
 
 
-def functions_of(connection: sa.Connection) -> frozenset[str]:
-    """Return the functions whose calls cannot write on the database of this connection."""
-    functions: frozenset[str] = _kind(connection.dialect.name).functions
-    return functions
+def names_of(connection: sa.Connection) -> Names:
+    """Return the names that call nothing that writes on the database of this connection."""
+    names: Names = _kind(connection.dialect.name).names
+    return names
 
 
 def writes_of(connection: sa.Connection) -> Writes:
