@@ -35,6 +35,10 @@ FUNCTIONS = {
         "CREATE OR REPLACE PROCEDURE bump_it() LANGUAGE sql AS 'UPDATE counter SET count = "
         "count + 1'",
         "CREATE SEQUENCE IF NOT EXISTS numbers",
+        "CREATE OR REPLACE FUNCTION run(text) RETURNS int LANGUAGE plpgsql AS 'BEGIN EXECUTE $1; "
+        "RETURN 1; END'",
+        "DROP TYPE IF EXISTS mood",
+        "CREATE TYPE mood AS ENUM ()",
         "CREATE OR REPLACE FUNCTION log(text) RETURNS int LANGUAGE sql AS 'UPDATE counter SET "
         "count = count + 1 RETURNING 1'",
     ],
@@ -74,6 +78,8 @@ def queue(request: pytest.FixtureRequest, laid: Laid, tmp_path: Path) -> Iterato
         with one.db.engine.begin() as connection:
             for statement in FUNCTIONS.get(name, ()):
                 connection.exec_driver_sql(statement)
+        # PostgreSQL counts the rows of the catalog with those of the next transaction.
+        one.db.engine.dispose()
         one.tasks.find()  # makes the tables
         yield one
 
@@ -178,6 +184,13 @@ WRITES: dict[str, tuple[str, ...]] = {
     "SELECT bump()": (POSTGRESQL, MARIADB),
     "SELECT count, bump() FROM counter": (POSTGRESQL,),
     "SELECT log('hello')": (POSTGRESQL,),
+    "SELECT run('CREATE SCHEMA acme')": (POSTGRESQL,),
+    "SELECT run('GRANT SELECT ON counter TO public')": (POSTGRESQL,),
+    "SELECT run('CREATE TYPE other AS ENUM ()')": (POSTGRESQL,),
+    "SELECT run('ALTER TYPE mood ADD VALUE $$sad$$')": (POSTGRESQL,),
+    "SELECT run('CREATE FUNCTION more() RETURNS int LANGUAGE sql AS $$SELECT 1$$')": (POSTGRESQL,),
+    "SELECT lo_create(0)": (POSTGRESQL,),
+    "SELECT lo_unlink(lo_create(0))": (POSTGRESQL,),
     "SELECT date_trunc('day')": (MARIADB,),
     "SELECT count (1)": (MARIADB,),
     "CALL bump_it()": (POSTGRESQL, MARIADB),
@@ -768,6 +781,8 @@ def on_postgresql(laid: Laid, tmp_path: Path) -> Iterator[Bench]:
                 "CREATE FUNCTION pass() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO "
                 "counter (id, count) VALUES (NEW.id, 0); RETURN NULL; END'",
                 "CREATE TRIGGER pass BEFORE INSERT ON door FOR EACH ROW EXECUTE FUNCTION pass()",
+                "CREATE OR REPLACE FUNCTION bump() RETURNS int LANGUAGE sql AS 'UPDATE counter SET "
+                "count = count + 1 RETURNING 1'",
             ):
                 connection.exec_driver_sql(statement)
         one.tasks.find()
@@ -798,7 +813,10 @@ def test_a_lock_is_no_change_whatever_the_connection_has_done_before(
 
 
 @pytest.mark.parametrize("lock", LOCKS.values(), ids=LOCKS)
-@pytest.mark.parametrize("text", ["INSERT INTO door VALUES (3)", "UPDATE counter SET count = 7"])
+@pytest.mark.parametrize(
+    "text",
+    ["INSERT INTO door VALUES (3)", "UPDATE counter SET count = 7", "SELECT lo_create(0)"],
+)
 def test_a_write_beside_a_lock_is_a_change(
     on_postgresql: Bench, lock: Callable[[Bench], object], text: str
 ) -> None:
@@ -810,6 +828,70 @@ def test_a_write_beside_a_lock_is_a_change(
             if step is not None:
                 step(queue)
         expect(queue, joined=True)
+
+
+def test_a_number_that_no_lock_explains_is_a_change(on_postgresql: Bench) -> None:
+    """As that of a message for logical decoding, which is in no table."""
+    execute(on_postgresql, "SELECT pg_logical_emit_message(true, 'outbox', 'paid')")
+    expect(on_postgresql, joined=True)
+
+
+@pytest.mark.parametrize("lock", [None, *LOCKS.values()], ids=["nothing", *LOCKS])
+def test_what_the_server_does_not_count_is_a_change(
+    on_postgresql: Bench, lock: Callable[[Bench], object] | None
+) -> None:
+    """Where `track_counts` is off nothing tells a lock from a write."""
+    queue = on_postgresql
+    execute(queue, "SET LOCAL track_counts = off")
+    execute(queue, "SELECT lower('A')")
+    expect(queue, joined=False)
+    execute(queue, "SET LOCAL track_counts = off")
+    if lock is not None:
+        lock(queue)
+    execute(queue, "SELECT bump()")
+    expect(queue, joined=True)
+
+
+@pytest.mark.parametrize("lock", [None, *LOCKS.values()], ids=["nothing", *LOCKS])
+@pytest.mark.parametrize("joined", [True, False])
+def test_a_write_to_a_foreign_table_is_a_change(
+    on_postgresql: Bench, lock: Callable[[Bench], object] | None, joined: bool
+) -> None:
+    """Although this server counts none of its rows, and gives the transaction no number."""
+    queue, url = on_postgresql, on_postgresql.db.engine.url
+    available = "SELECT 1 FROM pg_available_extensions WHERE name = 'postgres_fdw'"
+    if not queue.db.session.scalar(sa.text(available)):
+        pytest.skip("this server does not have postgres_fdw")
+    queue.db.session.rollback()
+    host, password = url.host or url.query["host"], url.password or ""
+    with queue.db.engine.begin() as connection:
+        for statement in (
+            "CREATE EXTENSION postgres_fdw",
+            f"CREATE SERVER far FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '{host}', "
+            f"port '{url.port or 5432}', dbname '{url.database}')",
+            f"CREATE USER MAPPING FOR CURRENT_USER SERVER far OPTIONS (user '{url.username}', "
+            f"password '{password}')",
+            "CREATE FOREIGN TABLE remote (id int) SERVER far OPTIONS (table_name 'door')",
+            "CREATE FUNCTION send() RETURNS bigint LANGUAGE sql AS 'WITH new AS (INSERT INTO "
+            "remote VALUES (3) RETURNING id) SELECT count(*) FROM new'",
+            "ALTER TABLE door DISABLE TRIGGER pass",
+        ):
+            connection.exec_driver_sql(statement)
+    queue.db.engine.dispose()
+    try:
+        for text in (
+            "WITH new AS (INSERT INTO remote VALUES (3) RETURNING id) SELECT id FROM new",
+            "SELECT send()",
+        ):
+            if lock is not None:
+                lock(queue)
+            execute(queue, text if joined else "SELECT count(*) FROM remote")
+            expect(queue, joined=joined)
+    finally:
+        queue.db.session.rollback()
+        with queue.db.engine.begin() as connection:
+            connection.exec_driver_sql("DROP FUNCTION send()")
+            connection.exec_driver_sql("DROP EXTENSION postgres_fdw CASCADE")
 
 
 def test_what_a_hook_of_the_beginning_writes_is_a_change(database: TestDatabase) -> None:

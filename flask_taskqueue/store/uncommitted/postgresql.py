@@ -10,39 +10,64 @@ from .functions import POSTGRESQL
 from .statement import CHANGES, Statement
 from .writes import ask
 
-_NUMBER = "SELECT txid_current_if_assigned() IS NOT NULL"
-_LOCKS = """
-SELECT EXISTS (
-    SELECT 1 FROM pg_locks AS held LEFT JOIN pg_class AS relation ON relation.oid = held.relation
-    WHERE held.pid = pg_backend_pid() AND held.locktype = 'relation' AND held.granted AND (
-        held.mode IN (
-            'ShareUpdateExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock',
-            'AccessExclusiveLock'
-        )
-        OR held.mode = 'RowExclusiveLock' AND relation.relkind <> 'S'
-            AND pg_stat_get_xact_tuples_inserted(held.relation)
-            + pg_stat_get_xact_tuples_updated(held.relation)
-            + pg_stat_get_xact_tuples_deleted(held.relation) > 0
+_OPEN = """
+SELECT txid_current_if_assigned() IS NOT NULL
+    OR EXISTS (SELECT FROM pg_foreign_table) AND EXISTS (
+        SELECT FROM pg_locks JOIN pg_foreign_table ON ftrelid = relation
+        WHERE pid = pg_backend_pid() AND mode = 'RowExclusiveLock'
     )
-)
 """
-"""The question whether a transaction holds what only a write leaves.
+"""The question whether a transaction has written or locked a row.
 
-Its number may have another reason (a row lock, a savepoint that was rolled back).
+What it writes in a foreign table gives it no number.
 """
+
+_COUNTS = "SELECT current_setting('track_counts')::bool"
+"""The question whether the server counts rows, without which nothing below proves anything."""
 
 _COUNTED = """
-SELECT sum(
-    pg_stat_get_xact_tuples_inserted(oid)
-    + pg_stat_get_xact_tuples_updated(oid)
-    + pg_stat_get_xact_tuples_deleted(oid)
-)
-FROM pg_class WHERE relkind IN ('r', 'p', 'm', 't')
+    pg_stat_get_xact_tuples_inserted(pg_class.oid)
+    + pg_stat_get_xact_tuples_updated(pg_class.oid)
+    + pg_stat_get_xact_tuples_deleted(pg_class.oid)
 """
-"""The rows of all tables, the catalog's and those of rolled back savepoints too.
+"""How many rows of a table were written, the catalog's and those of rolled back savepoints too.
 
 The server may also count those of earlier transactions, for seconds. So only the growth of this
-number is significant.
+number is a proof.
+"""
+
+_ALL_COUNTED = f"""
+SELECT pg_class.oid, {_COUNTED} FROM pg_class
+WHERE relkind IN ('r', 'p', 'm', 't') AND {_COUNTED} > 0
+UNION ALL
+SELECT relation, 1 FROM pg_locks JOIN pg_foreign_table ON ftrelid = relation
+WHERE pid = pg_backend_pid() AND mode = 'RowExclusiveLock'
+ORDER BY 1
+"""
+
+_WROTE = f"""
+WITH held AS (
+    SELECT mode, relkind, {_COUNTED} AS counted
+    FROM pg_locks LEFT JOIN pg_class ON pg_class.oid = relation
+    WHERE pid = pg_backend_pid() AND locktype = 'relation' AND granted
+)
+SELECT NOT EXISTS (
+    SELECT FROM held
+    WHERE mode = 'RowShareLock' OR mode = 'RowExclusiveLock' AND relkind = 'S'
+) OR EXISTS (
+    SELECT FROM held
+    WHERE mode IN (
+        'ShareUpdateExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock',
+        'AccessExclusiveLock'
+    )
+    OR mode = 'RowExclusiveLock' AND (relkind = 'f' OR counted > 0)
+) OR EXISTS (SELECT FROM pg_class WHERE oid < 16384 AND relkind = 'r' AND {_COUNTED} > 0)
+"""
+"""The question whether a transaction that has a number may have it for more than a row lock.
+
+It has not if it holds such a lock or has used a sequence, holds no lock that only a write takes,
+and no row of a table that it may have written to is counted, nor any of the catalog, whose locks
+are let go at once.
 """
 
 _WHICH = "SELECT txid_current()"
@@ -71,7 +96,7 @@ class PostgreSQLWrites:
         return 0
 
     def note(self, *, locks: bool) -> Any:
-        return ask(self._connection, _COUNTED) if locks else None
+        return ask(self._connection, _ALL_COUNTED) if locks else None
 
     def wrote(self, statement: Statement, cursor: Any, context: Any) -> bool | None:
         changes = statement.is_clear and statement.keyword in CHANGES
@@ -84,15 +109,17 @@ class PostgreSQLWrites:
     def has_written(self, counted: int, noted: Any, *, locks: bool) -> bool:
         if not self.is_open():
             return False
+        if not locks or not self._says(_COUNTS):
+            return True
         if noted is not None:
-            return bool(ask(self._connection, _COUNTED) != noted)
-        return not locks or self._says(_LOCKS)
+            return bool(ask(self._connection, _ALL_COUNTED) != noted)
+        return self._says(_WROTE)
 
     def is_unfinished(self) -> bool:
         return False
 
     def is_open(self) -> bool:
-        return self._says(_NUMBER)
+        return self._says(_OPEN)
 
     def is_gone(self) -> bool:
         return self._status() == _IDLE
