@@ -588,6 +588,45 @@ def test_a_streamed_result_loses_no_row_to_a_task(queue: Bench, text: str, write
     expect(queue, joined=writes)
 
 
+@pytest.mark.parametrize("savepoint", [False, True])
+def test_what_a_streamed_result_writes_later_is_a_change(
+    on_postgresql: Bench, savepoint: bool
+) -> None:
+    """PostgreSQL calls the functions of a row when it is fetched, also after a task was added."""
+    queue, session = on_postgresql, on_postgresql.db.session
+    added = []
+    text = "SELECT n, CASE WHEN n > 50 THEN bump() END FROM generate_series(1, 100) AS n"
+    for n, _ in session.execute(sa.text(text).execution_options(yield_per=5)):
+        if n in (1, 2):
+            added.append(queue.tasks.add("/w"))
+        if n == 20 and savepoint:
+            session.begin_nested()
+            session.connection()  # SQLAlchemy begins the savepoint when it uses the connection
+        if n == 70:
+            added.append(queue.tasks.add("/w"))
+    assert [task.is_committed for task in added] == [True, True, False]
+    session.rollback()
+    execute(queue, "SELECT lower('A')")
+    expect(queue, joined=False)
+
+
+@pytest.mark.parametrize("savepoint", [False, True])
+def test_a_streamed_result_that_was_read_after_a_task_is_a_change(
+    on_postgresql: Bench, savepoint: bool
+) -> None:
+    """What its last rows have written is asked when the next one is added."""
+    text = "SELECT n, CASE WHEN n > 50 THEN bump() END FROM generate_series(1, 100) AS n"
+    session = on_postgresql.db.session
+    rows = session.execute(sa.text(text).execution_options(yield_per=5))
+    rows.fetchone()
+    assert on_postgresql.tasks.add("/w").is_committed
+    if savepoint:
+        session.begin_nested()
+        session.connection()
+    rows.all()
+    expect(on_postgresql, joined=True)
+
+
 def closed(queue: Bench) -> None:
     """As at the end of a request."""
     queue.db.session.remove()

@@ -100,8 +100,8 @@ class Levels:
         return any(level.kept.get(tables, 0) >= what for level in self._levels)
 
     def begin(self, name: str, counted: int) -> None:
-        """Begin a savepoint."""
-        self._levels.append(Level(counted, name=name))
+        """Begin a savepoint, in which what is still unknown may write on."""
+        self._levels.append(Level(counted, name=name, unknown=self.innermost.unknown))
 
     def end(self, name: str) -> list[Level]:
         """End the innermost savepoint of this name, and return it with those within.

@@ -6,6 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from ..database.streams import note_stream
 from .functions import MYSQL
 from .statement import Statement, StatementKind
 from .writes import ask
@@ -33,7 +34,6 @@ class MySQLWrites:
 
     asks = True
     names = MYSQL
-    one_result = True
     mistakes_locks = False
     keeps_what_failed = keeps_locks = True
 
@@ -67,6 +67,9 @@ class MySQLWrites:
 
     def has_written(self, counted: int, noted: Any, *, locks: bool) -> bool:
         return noted is not None and self._handled() != noted and self.is_open()
+
+    def streams(self, statement: Statement, cursor: Any) -> None:
+        note_stream(self._connection, cursor)  # nothing else can run before all is read
 
     def is_unfinished(self) -> bool:
         return False

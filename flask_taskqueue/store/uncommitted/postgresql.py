@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from typing import Any
+from weakref import ReferenceType, ref
 
 import sqlalchemy as sa
 
 from .functions import POSTGRESQL
-from .statement import CHANGES, Statement
+from .statement import CHANGES, Statement, StatementKind
 from .writes import ask
 
 _OPEN = """
@@ -82,12 +83,12 @@ class PostgreSQLWrites:
 
     asks = True
     names = POSTGRESQL
-    one_result = False
     mistakes_locks = True
     keeps_what_failed = keeps_locks = False
 
     def __init__(self, connection: sa.Connection) -> None:
         self._connection = connection
+        self._streams: list[ReferenceType[Any]] = []
 
     def is_autocommit(self) -> bool:
         return bool(getattr(self._connection.connection.dbapi_connection, "autocommit", False))
@@ -115,8 +116,16 @@ class PostgreSQLWrites:
             return bool(ask(self._connection, _ALL_COUNTED) != noted)
         return self._says(_WROTE)
 
+    def streams(self, statement: Statement, cursor: Any) -> None:
+        if statement.kind is StatementKind.UNKNOWN:
+            self._streams.append(ref(cursor))
+
     def is_unfinished(self) -> bool:
-        return False
+        # The server calls the functions of a row when it is fetched; SQLAlchemy closes the cursor
+        # at the last one.
+        found = ((one, one()) for one in self._streams)
+        self._streams = [one for one, cursor in found if cursor is not None and not cursor.closed]
+        return bool(self._streams)
 
     def is_open(self) -> bool:
         return self._says(_OPEN)

@@ -25,7 +25,6 @@ class SQLiteWrites:
 
     asks = False
     names = SQLITE
-    one_result = False
     mistakes_locks = False
     keeps_what_failed = keeps_locks = False
 
@@ -68,6 +67,9 @@ class SQLiteWrites:
             or (noted is not None and self._headers() != noted)
             or self.is_unfinished()
         )
+
+    def streams(self, statement: Statement, cursor: Any) -> None:
+        pass  # what it writes is counted
 
     def is_unfinished(self) -> bool:
         # No savepoint begins while a statement writes, such as one of a driver's own cursor with

@@ -174,7 +174,7 @@ def _after(
     if streams or not statement.is_harmless:
         followed.after(statement, cursor, context)
         if streams:
-            followed.streams(cursor)
+            followed.streams(statement, cursor)
 
 
 def _failed(error: sa.engine.ExceptionContext) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ..database.streams import note_stream, refuse_stream
+from ..database.streams import refuse_stream
 from .changes import JoinedChange, Level, Levels
 from .start import Start
 from .statement import Statement, StatementKind
@@ -173,10 +173,9 @@ class TrackedTransaction:
         elif statement.kind is not StatementKind.READ:
             self._savepoint(statement)
 
-    def streams(self, cursor: Any) -> None:
+    def streams(self, statement: Statement, cursor: Any) -> None:
         """Note the cursor of a result that is read while its rows are used."""
-        if self._writes.one_result:
-            note_stream(self.connection, cursor)
+        self._writes.streams(statement, cursor)
 
     def failed(self, statement: Statement, *, many: bool) -> None:
         """Note a statement that has failed, and may have written or committed before.
@@ -222,13 +221,14 @@ class TrackedTransaction:
     def _resolve(self) -> bool:
         """Ask whether the innermost level has written, if its statements do not show it."""
         level = self.levels.innermost
+        unfinished = not level.written and self._writes.is_unfinished()
         if not level.written and (
             level.unknown
+            or unfinished
             or self._writes.count() != level.counted  # also by the driver's own cursors
-            or self._writes.is_unfinished()
         ):
             level.written = self._writes.has_written(level.counted, level.noted, locks=self._locks)
-            level.unknown, level.noted = False, None
+            level.unknown, level.noted = unfinished, level.noted if unfinished else None
         return level.written
 
     def _notice_end(self) -> None:

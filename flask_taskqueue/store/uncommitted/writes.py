@@ -18,8 +18,6 @@ class Writes(Protocol):
     """Whether the answers below take a question to the server."""
     names: Names
     """Names before a parenthesis that call nothing that writes, or what is counted all the same."""
-    one_result: bool
-    """Whether a result that is streamed must have been read before the next statement."""
     mistakes_locks: bool
     """Whether it takes a note to tell a lock from a write that changed no row."""
     keeps_what_failed: bool
@@ -54,8 +52,11 @@ class Writes(Protocol):
         ``locks`` says that rows may have been locked.
         """
 
+    def streams(self, statement: Statement, cursor: Any) -> None:
+        """Note the cursor of a result that is read while its rows are used."""
+
     def is_unfinished(self) -> bool:
-        """Return whether a statement is still writing, so that nothing of it is counted yet."""
+        """Return whether a statement that has run may go on writing."""
 
     def is_open(self) -> bool:
         """Return whether the transaction has not been ended behind SQLAlchemy's back."""
@@ -90,7 +91,6 @@ class UnknownWrites:
 
     asks = True
     names = OTHERS
-    one_result = False
     mistakes_locks = False
     keeps_what_failed = keeps_locks = False
 
@@ -116,6 +116,9 @@ class UnknownWrites:
 
     def has_written(self, counted: int, noted: Any, *, locks: bool) -> bool:
         return False
+
+    def streams(self, statement: Statement, cursor: Any) -> None:
+        pass
 
     def is_unfinished(self) -> bool:
         return False
