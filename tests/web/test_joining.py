@@ -5,6 +5,7 @@ database.
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -483,6 +484,46 @@ def test_a_connection_that_commits_by_itself_holds_no_changes(queue: Bench) -> N
         queue,
         joined=queue.db.engine.dialect.name == "sqlite" and connection.connection.in_transaction,
     )
+
+
+@pytest.mark.parametrize("transactional", [None, True])
+@pytest.mark.parametrize(
+    ("driver", "begin"),
+    [
+        ({"isolation_level": None}, None),
+        ({"isolation_level": None}, "BEGIN"),
+        ({"isolation_level": None}, "BEGIN IMMEDIATE"),
+        pytest.param(
+            {"autocommit": True},
+            None,
+            marks=pytest.mark.skipif(sys.version_info < (3, 12), reason="Python 3.12 has it"),
+        ),
+    ],
+)
+def test_a_driver_of_sqlite_that_begins_nothing_is_no_transaction_to_join(
+    tmp_path: Path, driver: dict[str, Any], transactional: bool | None, begin: str | None
+) -> None:
+    """It commits each statement at once, unless something has begun a transaction."""
+    options = {"connect_args": driver}
+    url = f"sqlite:///{tmp_path}/test.db"
+    with bench(url, SQLALCHEMY_ENGINE_OPTIONS=options) as queue:
+        queue.tasks.worker("/w")(lambda: None)
+        if begin is not None:
+            sa.event.listen(
+                queue.db.engine, "begin", lambda connection: connection.exec_driver_sql(begin)
+            )
+        queue.db.session.add(queue.Counter(id=2, count=0))
+        if begin is None:
+            with pytest.raises(BadTransactionStateError, match="AUTOCOMMIT"):
+                queue.tasks.add("/w", transactional=transactional)
+            assert queue.tasks.find() == []
+            queue.db.session.flush()  # commits
+            assert queue.tasks.add("/w").is_committed
+        else:
+            task = queue.tasks.add("/w", transactional=transactional)
+            assert not is_stored(queue, task)
+            queue.db.session.commit()
+            assert is_stored(queue, task)
 
 
 @pytest.mark.parametrize(

@@ -34,8 +34,11 @@ class SQLiteWrites:
 
     def is_autocommit(self) -> bool:
         # A recipe for transactions may begin one all the same.
-        options = self._connection.get_execution_options()
-        return options.get("isolation_level") == "AUTOCOMMIT" and not self.is_open()
+        return not self.is_open() and (
+            self._connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT"
+            or getattr(self._driver, "isolation_level", "") is None
+            or getattr(self._driver, "autocommit", None) is True
+        )
 
     def count(self) -> int:
         return int(self._driver.total_changes)
