@@ -21,7 +21,7 @@ from flask_taskqueue.core.tasks.request import TaskRequest
 from flask_taskqueue.core.tasks.spec import NewTask
 from flask_taskqueue.core.times import to_datetime, to_micros
 from flask_taskqueue.engine.cron import Cron
-from flask_taskqueue.store import ScheduleDefinition, Store
+from flask_taskqueue.store import ScheduleDefinition, Store, Waiting
 from tests.refusals import refusing
 from tests.store.conftest import get
 
@@ -395,7 +395,7 @@ def test_an_added_schedule_is_fired_by_every_dispatcher_once(store: Store) -> No
     """By those that declare nothing, and those that declare others; once for each fire time."""
     added(store, definition("hot", "0 * * * *"))
     with store.reading() as connection:
-        (at,) = (one.next_at for one in store.schedules.waiting(connection).values())
+        (at,) = (one.next_at for one in Waiting.of(store.schedules.rows(connection)).values())
     for dispatcher in (cron(store), cron(store, definition("other", "30 * * * *")), cron(store)):
         dispatcher.tick(at)
     assert fired(store, "hot") == [at]
