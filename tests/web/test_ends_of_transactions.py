@@ -500,6 +500,18 @@ def test_a_change_of_the_same_file_on_another_connection_is_refused_at_once(
         assert len(tasks.find()) == 2
 
 
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+def test_a_transaction_that_has_failed_takes_no_task(queue: Bench) -> None:
+    """It says so, and what to do."""
+    change(queue)
+    with pytest.raises(sa.exc.DBAPIError):
+        queue.db.session.execute(sa.text("SELECT 1 / 0"))
+    with pytest.raises(BadTransactionStateError, match="roll the session back"):
+        queue.tasks.add("/w")
+    queue.db.session.rollback()
+    assert queue.tasks.add("/w").is_committed
+
+
 @pytest.fixture
 def threaded(database: TestDatabase) -> Iterator[Bench]:
     """An application whose sessions belong to threads, as they did in Flask-SQLAlchemy 2."""

@@ -11,6 +11,7 @@ from typing import TypeVar
 import sqlalchemy as sa
 
 from ...core.errors import (
+    BadTransactionStateError,
     ConfigurationError,
     TablesMissingError,
     TablesTooNewError,
@@ -57,6 +58,11 @@ def _close_given_back(connection: object, record: sa.pool.ConnectionPoolEntry) -
         record.invalidate()
 
 
+_FAILED = (
+    "a statement of the session's transaction has failed, so that the database takes nothing more "
+    "of it: roll the session back (db.session.rollback()), and use db.session.begin_nested() "
+    "around what may fail"
+)
 CROWDED = "no connection to the database became free: all that the pool may have are in use"
 _UNSURE = "; the answer to a commit was lost, so that what was asked for may have been done"
 
@@ -132,7 +138,8 @@ def unreachable(error: sa.exc.DBAPIError) -> TransientError:
 def in_callers_transaction(dialect: Dialect) -> Iterator[None]:
     """Raise `TransientError` in this block for temporary failures, which end the transaction.
 
-    The transaction is the caller's, so it is not ours to run again.
+    The transaction is the caller's, so it is not ours to run again. If it has failed before, this
+    raises `BadTransactionStateError`.
     """
     try:
         yield
@@ -144,6 +151,8 @@ def in_callers_transaction(dialect: Dialect) -> Iterator[None]:
             raise TransientError(
                 f"the session's transaction was refused, roll it back: {type(error.orig).__name__}"
             ) from error
+        if dialect.is_aborted(error):
+            raise BadTransactionStateError(_FAILED) from error
         raise
     except sa.exc.TimeoutError as error:
         raise TransientError(CROWDED) from error

@@ -141,6 +141,9 @@ class Dialect(Protocol):
         This connection is lost, or leads to a database that is read-only.
         """
 
+    def is_aborted(self, error: sa.exc.DBAPIError) -> bool:
+        """Return whether the transaction takes nothing more, because a statement had failed."""
+
     def is_read_only(self, error: sa.exc.DBAPIError) -> bool:
         """Return whether this connection leads to a database that is read-only."""
 

@@ -222,6 +222,9 @@ class MySQL:
     def is_stale(self, error: sa.exc.DBAPIError) -> bool:
         return _number(error) in _STALE
 
+    def is_aborted(self, error: sa.exc.DBAPIError) -> bool:
+        return False
+
     def is_read_only(self, error: sa.exc.DBAPIError) -> bool:
         return _number(error) in (1036, 1290, 1792, 1836)
 

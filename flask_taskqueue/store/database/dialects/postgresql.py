@@ -220,6 +220,9 @@ class PostgreSQL:
     def is_stale(self, error: sa.exc.DBAPIError) -> bool:
         return _state(error).startswith(_STALE)
 
+    def is_aborted(self, error: sa.exc.DBAPIError) -> bool:
+        return _state(error) == "25P02"
+
     def is_read_only(self, error: sa.exc.DBAPIError) -> bool:
         return _state(error) == "25006"
 

@@ -161,6 +161,9 @@ class SQLite:
     def is_stale(self, error: sa.exc.DBAPIError) -> bool:
         return _code(error) in _STALE
 
+    def is_aborted(self, error: sa.exc.DBAPIError) -> bool:
+        return False
+
     def is_read_only(self, error: sa.exc.DBAPIError) -> bool:
         return _code(error) == _READ_ONLY
 
