@@ -15,6 +15,7 @@ from flask_taskqueue.core.queues.circuits import (
     CircuitChange,
     OpenCircuit,
     Result,
+    Waiting,
     first_failure,
 )
 from flask_taskqueue.core.times import SECOND, to_datetime
@@ -118,6 +119,47 @@ def test_those_that_wait_are_looked_at_when_the_probe_should_have_ended() -> Non
         circuit = replace(opened(), probe_took=took)
         turn = circuit.turn(NOW, 2, NOW)
         assert SECOND <= turn - circuit.probe_at - margin <= 2 * SECOND
+
+
+def test_every_other_probe_is_for_a_url_that_has_not_failed() -> None:
+    """Or for the one that failed longest ago; those in between are what waits longest."""
+    ago = [NOW - number * SECOND for number in range(10)]
+    failing = opened()
+    waiting = [
+        Waiting("bad", "https://a.example/bad", ago[9], ago[3]),
+        Waiting("bad too", "https://a.example/bad", ago[8], None),
+        Waiting("worse", "https://a.example/worse", ago[9], ago[5]),
+        Waiting("good", "https://a.example/good", ago[1], None),
+        Waiting("good too", "https://a.example/fine", ago[0], None),
+    ]
+    assert failing.chosen(waiting, []) == "good"
+    assert failing.chosen(waiting[:3], []) == "worse"
+    assert replace(failing, probes=1).chosen(waiting, []) == "bad too"
+    ended = Result("dead", False, ago[2], 0, "503", "https://a.example/good")
+    assert failing.chosen(waiting, [ended]) == "good too"
+    assert failing.chosen([], [ended]) == ""
+
+
+@given(st.lists(st.sampled_from("abcd"), min_size=1, max_size=12))
+def test_every_task_has_its_turn_as_a_probe(paths: list[str]) -> None:
+    """Whatever the URLs are, and although new ones come for each probe."""
+    circuit = opened()
+    waiting = [Waiting(str(n), path, NOW + n, None) for n, path in enumerate(paths)]
+    first, sent = {one.task_id for one in waiting}, set()
+    for probe in range(2 * len(paths)):
+        now = NOW + (probe + 1) * SECOND
+        waiting.append(Waiting(f"new {probe}", f"new {probe}", now, None))
+        chosen = circuit.chosen(waiting, [])
+        sent.add(chosen)
+        waiting = [one._replace(tried=now + 1) if one.task_id == chosen else one for one in waiting]
+        circuit = replace(circuit, probes=circuit.probes + 1)
+    assert first <= sent
+
+
+def test_what_was_chosen_goes_first() -> None:
+    """Others are due after it, also the first of a look."""
+    chosen = replace(opened(), probe_id="chosen")
+    assert chosen.turn(NOW, 1, NOW) > chosen.probe_at + SECOND
 
 
 def test_people_are_told_what_happened() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,9 +13,10 @@ import sqlalchemy as sa
 from flask_taskqueue.core.delivery.outcome import Outcome, success
 from flask_taskqueue.core.queues.circuits import FIRST_PAUSE, OPENS_AT, Circuit
 from flask_taskqueue.core.states import Record, State
+from flask_taskqueue.core.tasks.request import TaskRequest
 from flask_taskqueue.core.times import SECOND
 from flask_taskqueue.store import AttemptResult, Store
-from tests.store.conftest import claim, get
+from tests.store.conftest import add, claim, get
 from tests.store.receivers import change, now, send
 
 BROKEN = Outcome(State.SCHEDULED, "failure", 503, "broken", delay=600.0, receiver_works=False)
@@ -282,6 +284,60 @@ def test_what_waits_is_due_in_order_after_the_probe(store: Store) -> None:
     assert dues == sorted(dues)
     assert dues[0] > found.probe_at
     assert get(store, four.id).due_at == found.probe_at, "one of each look may be the probe"
+
+
+def test_the_next_probe_is_a_task_for_another_path(store: Store) -> None:
+    """Where one path of a host fails, a task for another is the next probe, in any queue, however
+    soon the failing ones come back.
+    """
+    open_it(store, probe_in=0)
+    change(store, probes=1)
+    bad = [send(store) for _ in range(3)]
+    (probe,) = claim(store, 5)
+    assert probe.id == bad[0].id
+    waiting = add(
+        store, request=TaskRequest("POST", "https://a.example/good", {}, b""), queue="mail"
+    )
+    assert claim(store, 5) == []
+    finish(store, probe, outcome=replace(BROKEN, delay=1.0))
+    found = circuits(store)[A]
+    assert (found.probe_id, found.probing) == (waiting.id, False)
+    assert get(store, waiting.id).due_at == found.probe_at
+    change(store, probe_at=now(store) + 60 * SECOND)
+    due(store)
+    assert claim(store, 5) == []
+    assert all((get(store, one.id).due_at or 0) > now(store) + 60 * SECOND for one in bad)
+    change(store, probe_at=now(store) - SECOND)
+    table = store.database.tables.task
+    its_time = sa.update(table).where(table.c.id == waiting.id).values(due_at=now(store) - SECOND)
+    store.transact(lambda connection: connection.execute(its_time))
+    (second,) = claim(store, 5)
+    assert second.id == waiting.id
+    assert len(finish(store, second, outcome=FINE)) == 1
+
+
+def test_a_probe_that_was_chosen_and_is_gone_holds_nothing_up(store: Store) -> None:
+    """The others come shortly after it, and one of them is the probe."""
+    open_it(store, probe_in=0)
+    for _ in range(3):
+        send(store)
+    (probe,) = claim(store, 5)
+    finish(store, probe)
+    chosen = circuits(store)[A].probe_id
+    store.transact(lambda connection: store.tasks.delete(connection, chosen))
+    change(store, probe_at=now(store) - SECOND)
+    due(store)
+    (other,) = claim(store, 5)
+    assert other.id not in (probe.id, chosen)
+
+
+def test_of_who_sends_what_was_chosen_and_who_another_one_does(store: Store) -> None:
+    """The row changes with the probe, also if the task is the one that was chosen."""
+    open_it(store, probe_in=0)
+    change(store, probe_id="chosen")
+    seen, take = circuits(store)[A], store.circuits.take_probe
+    assert store.transact(lambda connection: take(connection, seen, "chosen"))
+    assert not store.transact(lambda connection: take(connection, seen, "other"))
 
 
 def test_failures_that_nothing_followed_are_forgotten_after_a_day(store: Store) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import NamedTuple
@@ -19,6 +19,8 @@ FORGOTTEN = 86_400 * SECOND
 
 _MARGIN = SECOND
 _LONGEST_MARGIN = 60 * SECOND
+LONGEST_LOOK = _LONGEST_MARGIN + 2 * _MARGIN
+"""The microseconds after a probe within which all that waits for it is looked at."""
 _SPREAD = 2 * 86_400
 """The seconds of etas that are spread over one second, to keep their order."""
 _WORDS = {
@@ -32,7 +34,7 @@ class Result(NamedTuple):
     """What one attempt showed of its receiver; ``works`` is None if it showed nothing.
 
     ``began`` is when it was leased, ``took`` is in microseconds, ``failure`` the status or the
-    reason of a failure.
+    reason of a failure, ``url`` where it was sent.
     """
 
     task_id: str
@@ -40,6 +42,16 @@ class Result(NamedTuple):
     began: int = 0
     took: int = 0
     failure: str = ""
+    url: str = ""
+
+
+class Waiting(NamedTuple):
+    """A task that waits for a receiver; ``tried`` is when its last attempt began."""
+
+    task_id: str
+    url: str
+    eta: int
+    tried: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +59,8 @@ class Circuit:
     """The failures in a row of one receiver, and its circuit, which is open from ``opened_at`` on.
 
     While it is open, one task at a time is sent as a probe, at ``probe_at`` at the earliest:
-    ``probe_id`` is the task that was sent last, and ``probing`` says whether it is under way. While
+    ``probe_id`` is the task that was sent last, and ``probing`` says whether it is under way. When
+    it has ended, ``probe_id`` is the task that goes before others as the next, if any waits. While
     it is closed, ``probe_at`` is when the receiver last answered: failures of attempts that began
     before do not count. Instants are microseconds of the database's clock.
     """
@@ -102,8 +115,9 @@ class Circuit:
     def turn(self, now: int, place: int, eta: int = 0) -> int:
         """Return when a postponed task is looked at again; ``place`` is its place, from 1.
 
-        One task is due for the next probe. The others follow, in the order of their etas, as long
-        after it as the last probe took, so that they are not looked at while it is under way.
+        One task is due for the next probe: the one that was chosen, or the first of each look. The
+        others follow, in the order of their etas, as long after it as the last probe took, so that
+        they are not looked at while it is under way.
         """
         margin = min(self.probe_took, _LONGEST_MARGIN) + _MARGIN
         opened_at = self.opened_at or now
@@ -111,7 +125,27 @@ class Circuit:
         order = int(max(0.0, min(1.0, 0.5 - earlier / _SPREAD)) * SECOND)
         if self.probing:
             return now + margin + order
-        return max(now + 1, self.probe_at) + (margin + order if place > 1 else 0)
+        later = place > 1 or self.probe_id
+        return max(now + 1, self.probe_at) + (margin + order if later else 0)
+
+    def chosen(self, waiting: Collection[Waiting], ended: Iterable[Result]) -> str:
+        """Return the id of the task that is the next probe, empty if none waits.
+
+        ``ended`` are the attempts that have just failed. Every other probe is the task that waits
+        longest since its last attempt or, without one, its eta, so that each has its turn. But one
+        path of a host may fail where others work, so those in between are tasks of whose URL none
+        has failed, or else that of the URL whose last attempt is the oldest.
+        """
+        tried = {result.url: result.began for result in ended}
+        for one in waiting:
+            if one.tried is not None:
+                tried[one.url] = max(one.tried, tried.get(one.url, 0))
+
+        def turn(one: Waiting) -> tuple[int, int, str]:
+            since = one.eta if one.tried is None else one.tried
+            return 0 if self.probes % 2 else tried.get(one.url, 0), since, one.task_id
+
+        return min(waiting, key=turn).task_id if waiting else ""
 
     def _failed(self, result: Result, now: int) -> Circuit:
         circuit = replace(self, failures=self.failures + 1, failed_at=now, failure=result.failure)

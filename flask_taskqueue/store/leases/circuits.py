@@ -13,11 +13,19 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ...core.queues.circuits import FORGOTTEN, Circuit, CircuitChange, Result, first_failure
+from ...core.queues.circuits import (
+    FORGOTTEN,
+    LONGEST_LOOK,
+    Circuit,
+    CircuitChange,
+    Result,
+    Waiting,
+    first_failure,
+)
 from ...core.queues.rates import FASTEST
 from ...core.queues.slowdowns import slowdown_target
 from ...core.states import State
-from ...core.times import duration_micros
+from ...core.times import SECOND, duration_micros
 from ..database.dialects import Dialect
 from ..database.dialects.claims import is_state
 from ..database.lease_ends import is_lost
@@ -38,6 +46,8 @@ _WELL = {
 }
 _SEARCHED = 10_000
 """The number of waiting tasks for other hosts that are searched for those of one receiver."""
+_NOBODY_LOOKS = 10 * SECOND
+"""The microseconds after which a due task that nobody has looked at is not chosen as a probe."""
 
 
 class Circuits:
@@ -45,6 +55,7 @@ class Circuits:
 
     def __init__(self, tables: Tables, dialect: Dialect) -> None:
         self._task = tables.task
+        self._attempt = tables.attempt
         self._circuit = circuit = tables.slowdown
         self._now = dialect.now
         self._insert = dialect.insert_missing(circuit)
@@ -79,7 +90,10 @@ class Circuits:
         return changes
 
     def take_probe(self, connection: sa.Connection, circuit: Circuit, task_id: str) -> bool:
-        """Make a task the probe, and return whether it is; of several dispatchers one succeeds."""
+        """Make a task the probe, and return whether it is; of several dispatchers one succeeds.
+
+        The time of the probe changes too, because the task may have been chosen before.
+        """
         row = self._circuit
         as_seen = sa.and_(
             row.c.target == circuit.target,
@@ -88,7 +102,7 @@ class Circuits:
             row.c.probes == circuit.probes,
             row.c.probe_id == circuit.probe_id,
         )
-        taken = sa.update(row).where(as_seen).values(probe_id=task_id)
+        taken = sa.update(row).where(as_seen).values(probe_id=task_id, probe_at=row.c.probe_at + 1)
         return bool(connection.execute(taken).rowcount)
 
     def stays_open(self, connection: sa.Connection, circuit: Circuit) -> bool:
@@ -145,6 +159,8 @@ class Circuits:
         if before is None or not before.failures:
             before = replace(first_failure(target, now), probe_at=answered_at)
         after = before.after(results, now)
+        if after is not None and after.is_open and not after.probe_id:
+            after = self._with_next_probe(connection, after, results, now)
         if after != before:
             row = self._circuit
             values = (
@@ -157,6 +173,40 @@ class Circuits:
             return [] if before.opened_at is None else [CircuitChange(before, False)]
         has_opened = before.opened_at is None and after.opened_at is not None
         return [CircuitChange(after, True)] if has_opened else []
+
+    def _with_next_probe(
+        self, connection: sa.Connection, circuit: Circuit, ended: Iterable[Result], now: int
+    ) -> Circuit:
+        """Choose the task that is the next probe, and have it due before the others."""
+        task, attempt = self._task, self._attempt
+        last = sa.and_(attempt.c.task_id == task.c.id, attempt.c.number == task.c.attempts)
+        looked_at = task.c.due_at.between(now - _NOBODY_LOOKS, circuit.probe_at + LONGEST_LOOK)
+        own_time = sa.or_(task.c.attempts == 0, task.c.due_at <= circuit.probe_at)
+        columns = (task.c.id, task.c.queue, task.c.url, task.c.target, task.c.eta)
+        tried = sa.func.coalesce(attempt.c.started_at, task.c.first_tried_at).label("tried")
+        found = (
+            sa.select(*columns, tried)
+            .select_from(task.outerjoin(attempt, last))
+            .where(is_state(task, State.SCHEDULED), looked_at, own_time, task.c.eta <= now)
+        )
+        waiting = [
+            Waiting(row.id, (row.target or "") + row.url, row.eta, row.tried)
+            for row in connection.execute(self._elsewhere(found))
+            if slowdown_target(row.queue, row.url, row.target) == circuit.target
+        ]
+        chosen = circuit.chosen(waiting, ended)
+        mine = sa.and_(task.c.id == chosen, is_state(task, State.SCHEDULED))
+        free = sa.select(task.c.id).where(mine).with_for_update(skip_locked=True)
+        if not chosen or connection.scalar(free) is None:
+            return circuit
+        connection.execute(sa.update(task).where(mine).values(due_at=circuit.probe_at))
+        return replace(circuit, probe_id=chosen)
+
+    def _elsewhere(self, found: sa.Select[Any]) -> sa.Select[Any]:
+        """Select the tasks for other hosts, those with the earliest etas."""
+        task = self._task
+        elsewhere = sa.or_(task.c.target.is_not(None), ~task.c.url.startswith("/"))
+        return found.where(elsewhere).order_by(task.c.eta, task.c.id).limit(_SEARCHED)
 
     def _begin(self, connection: sa.Connection, target: str, now: int) -> None:
         """Insert a row for a receiver that has none, as one that was slowed and has recovered."""
@@ -174,14 +224,10 @@ class Circuits:
     def _let_go(self, connection: sa.Connection, target: str) -> None:
         """Make the tasks due that were put off for a receiver, in the order of their etas."""
         task = self._task
-        elsewhere = sa.or_(task.c.target.is_not(None), ~task.c.url.startswith("/"))
         waits = sa.and_(is_state(task, State.SCHEDULED), task.c.due_at > self._now)
-        rows = connection.execute(
-            sa.select(task.c.id, task.c.queue, task.c.url, task.c.target)
-            .where(waits, task.c.eta <= self._now, elsewhere)
-            .order_by(task.c.eta, task.c.id)
-            .limit(_SEARCHED)
-        ).all()
+        columns = task.c.id, task.c.queue, task.c.url, task.c.target
+        found = sa.select(*columns).where(waits, task.c.eta <= self._now)
+        rows = connection.execute(self._elsewhere(found)).all()
         due = [
             {"waiting": row.id, "order": place}
             for place, row in enumerate(rows, -len(rows))
@@ -207,5 +253,7 @@ def _by_receiver(results: Iterable[AttemptResult]) -> dict[str, list[Result]]:
             failure = outcome.reason if outcome.status is None else str(outcome.status)
             took = duration_micros(result.duration)
             began = record.started_at or 0
-            shown[target].append(Result(record.id, outcome.receiver_works, began, took, failure))
+            url = (record.target or "") + record.url
+            works = outcome.receiver_works
+            shown[target].append(Result(record.id, works, began, took, failure, url))
     return shown

@@ -126,14 +126,16 @@ class Slowdowns:
         ).rowcount
 
     def _take(
-        self, connection: sa.Connection, slowdowns: Seen, target: str, records: Sequence[Record]
+        self, connection: sa.Connection, slowdowns: Seen, target: str, records: list[Record]
     ) -> int:
         """Use up a receiver's tokens for some of these tasks; return for how many there were any.
 
-        There are none if another dispatcher uses them at the same moment.
+        There are none if another dispatcher uses them at the same moment. Of a failing receiver the
+        task that was chosen as the probe comes first, then those that have not been attempted.
         """
         seen, now = slowdowns[target], max(record.started_at or 0 for record in records)
         if isinstance(seen, Circuit):
+            records.sort(key=lambda record: (record.id != seen.probe_id, record.attempts > 1))
             return self._probe(connection, slowdowns, seen, records, now)
         number = min(len(records), seen.tokens(now))
         if not number:
