@@ -212,14 +212,14 @@ class Queue:
         They are ``rate`` ("20/m"), ``bucket_size`` and ``max_concurrent``, and for each rate key
         ``rate_per_key`` and ``bucket_size_per_key``. None removes the limit. The values last,
         across restarts too, until the queue's configuration changes. Raises `ConfigurationError`
-        for a value that cannot be used.
+        for a value that cannot be used, and for a limit of a pull queue, which has none.
         """
         for name in limits:
             if name not in LIMITS:
                 raise ConfigurationError(
                     f"{name!r} cannot be changed at run time; {', '.join(LIMITS)} can"
                 )
-        refuse_limits(self.settings)
+        refuse_limits(self.settings, limits)
         checked = {name: _checked_limit(name, value) for name, value in limits.items()}
 
         def work(store: Store, connection: sa.Connection) -> bool:
@@ -235,7 +235,7 @@ class Queue:
         self._change(work, transactional, "configure", tell, wakes=True)
 
     def run_now(self, *, url: str | None = None, transactional: bool | None = None) -> int:
-        """Make scheduled tasks that are not due yet due now, and return how many.
+        """Make scheduled tasks that are not due yet due now, and return how many; none is pulled.
 
         With ``url``, only tasks with that URL. Works and raises as `delete_matching`.
         """

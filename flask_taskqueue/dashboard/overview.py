@@ -37,6 +37,7 @@ class QueueLine:
     bucket_size_per_key: int
     paused_at: datetime | None
     paused_by: str | None
+    is_pulled: bool
     due: int
     running: int
     lost: int
@@ -55,7 +56,7 @@ class QueueLine:
     @property
     def is_paused(self) -> bool:
         """Whether no task of it starts."""
-        return self.paused_at is not None or self.rate == 0
+        return self.paused_at is not None or (self.rate == 0 and not self.is_pulled)
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +226,7 @@ def _line(
         bucket_size_per_key=row.bucket_size_per_key,
         paused_at=None if row.paused_at is None else to_datetime(row.paused_at),
         paused_by=row.paused_by,
+        is_pulled=row.mode == "pull",
         **{name: getattr(counts, name) for name in _COUNTED},
         due_since=None if counts.due_since is None else to_datetime(counts.due_since),
         attempts_last_hour=sum(minute.attempts for minute in minutes),

@@ -21,7 +21,7 @@ from ..core.queues.rate_keys import is_rate_key, split_rate_key
 from ..core.security.redaction import HIDDEN, Redaction
 from ..core.settings.queue import QueueSettings
 from ..core.states import Record
-from ..core.tasks.request import curl
+from ..core.tasks.request import PULL, curl
 from ..core.tasks.spec import TaskOptions, TaskSpec
 from ..core.tasks.task import Task
 from ..core.urls import is_absolute, leads_out
@@ -95,6 +95,7 @@ def _facts(
                 "crashes",
             )
         },
+        "is_pulled": record.method == PULL or (queue is not None and queue.is_pulled),
         "target": record.target and sight(runtime).url(record.target),
         "deadline": runtime.settings.deadline_of(queue, record.deadline),
         "retry": None if record.retry is None else json.loads(record.retry),

@@ -27,12 +27,17 @@ _LATEST = 100
 def find_problems(runtime: Runtime, connection: sa.Connection) -> Iterator[Finding]:
     """Yield what keeps tasks from being done.
 
-    If no dispatcher is alive, that comes first.
+    If no dispatcher is alive, that comes first. Pull queues need none, and no route either.
     """
     store = runtime.store
-    queues = sorted({*runtime.settings.queues, *store.added_queues.names(connection)})
+    pulled = store.queues.pulled(connection)
+    queues = sorted({*runtime.settings.queues, *store.added_queues.names(connection)} - pulled)
     now = store.schedules.now(connection)
-    waiting = {queue: live.unfinished for queue, live in store.backlog.of(connection).items()}
+    waiting = {
+        queue: live.unfinished
+        for queue, live in store.backlog.of(connection).items()
+        if queue not in pulled
+    }
     yield from judge_dispatchers(store.dispatchers.list(connection), queues, waiting, now)
     nowhere: Counter[str] = Counter()
     for (method, url), number in store.diagnostics.next_places(connection, queues).items():

@@ -6,17 +6,26 @@ import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from flask import Flask
 
-from flask_taskqueue import ConfigurationError, InvalidQueueModeError, TaskQueue, task_dead
+from flask_taskqueue import (
+    BadTaskStateError,
+    ConfigurationError,
+    InvalidQueueModeError,
+    TaskQueue,
+    task_dead,
+)
 from flask_taskqueue.appengine import taskqueue
 from flask_taskqueue.cli import taskqueue as commands
+from flask_taskqueue.web.problems import find_problems
 from tests.apps import Bench, bench
 from tests.databases import TestDatabase
+from tests.store.conftest import see, sighting
 from tests.waiting import wait_until
 
 QUEUES: dict[str, Any] = {
@@ -186,6 +195,60 @@ def test_a_lease_in_a_session_that_rolls_back_was_none(shop: Bench) -> None:
     assert (task.name, task.retry_count) == ("a", 1)
 
 
+def test_a_leased_task_is_not_run_now(shop: Bench) -> None:
+    """By its id or with others, forced or not: its worker keeps the lease."""
+    add("a")
+    taskqueue.add(queue_name="mail", url="/work", countdown=3600)
+    queue = taskqueue.Queue("pull")
+    [mine] = queue.lease_tasks(600, 1)
+    [task] = shop.tasks.queue("pull").find()
+    for force in (False, True):
+        with pytest.raises(BadTaskStateError, match="a worker leases it when it is due"):
+            task.run_now(force=force)
+    assert shop.tasks.queue("pull").run_now() == 0
+    run = partial(shop.app.test_cli_runner().invoke, commands)
+    assert "1 task will run now" in run(["run-now", "--all", "--yes"]).output
+    assert run(["run-now", task.id]).exit_code == 1
+    assert queue.lease_tasks(600, 1) == []
+    queue.modify_task_lease(mine, 60)
+
+
+def test_a_task_of_a_queue_that_became_a_pull_queue_is_not_run_now(database: TestDatabase) -> None:
+    """Though it was made to be sent, a worker may have leased it."""
+    with bench(database.url, TASKQUEUE_QUEUES={"mail": {}}) as shop:
+        taskqueue.add(queue_name="mail", url="/work", countdown=3600)
+        [task] = shop.tasks.find()
+        task.run_now()
+    with bench(database.url, TASKQUEUE_QUEUES={"mail": {"mode": "pull"}}) as shop:
+        shop.tasks.drain()
+        assert len(taskqueue.Queue("mail").lease_tasks(600, 1)) == 1
+        with pytest.raises(BadTaskStateError, match="the pull queue mail"):
+            shop.tasks.get(task.id).run_now()
+        assert shop.tasks.queue("mail").run_now() == 0
+
+
+def test_the_dashboard_offers_no_run_of_a_leased_task(sqlite_database: TestDatabase) -> None:
+    """Nor limits of its queue; it refuses both."""
+    config: dict[str, Any] = {
+        "TASKQUEUE_DASHBOARD": True,
+        "TASKQUEUE_DASHBOARD_ACCESS": lambda: True,
+    }
+    with bench(sqlite_database.url, TASKQUEUE_QUEUES=QUEUES, **config) as one:
+        add("a")
+        [task] = one.tasks.find()
+        client = one.app.test_client()
+        page = client.get(f"/taskqueue/tasks/{task.id}").text
+        assert "Delete" in page
+        assert "Run now" not in page
+        assert "Run anyway" not in page
+        assert "Change limits of pull" not in client.get("/taskqueue/queues").text
+        refused = client.post(f"/taskqueue/tasks/{task.id}/run", follow_redirects=True)
+        assert "may hold its lease" in refused.text
+        limits = client.post("/taskqueue/queues/pull/configure", data={"rate": "0"})
+        assert limits.status_code >= 400
+        assert one.tasks.queue("pull").settings.rate is None
+
+
 def test_what_was_leased_too_often_is_dead(shop: Bench) -> None:
     """It is kept with the reason, and can be requeued."""
     add("a", queue="twice")
@@ -294,6 +357,35 @@ def test_waiting_tasks_are_no_dispatchers_fault(small: Bench) -> None:
     reply = small.app.test_cli_runner().invoke(commands, ["queues"])
     line = next(line for line in reply.output.splitlines() if line.startswith("pull"))
     assert line.rstrip().endswith("pull")
+
+
+def test_a_pull_queue_needs_neither_dispatcher_nor_route(small: Bench) -> None:
+    """Its tasks wait for workers, so neither doctor nor the health checks find fault with it."""
+    add("a", "b")
+    store = small.store
+    with store.reading() as connection:
+        said = [found.text for found in find_problems(small.runtime, connection)]
+    assert said == ["no dispatcher is alive"]
+    see(store, sighting(queues=("mail", "default")))
+    with store.reading() as connection:
+        assert list(find_problems(small.runtime, connection)) == []
+
+
+def test_limits_of_a_pull_queue_are_refused(small: Bench) -> None:
+    """As in the configuration; one that is left from before does not pause it."""
+    small.runtime.see_queues()
+    queue = small.tasks.queue("pull")
+    for limits in ({"rate": "0"}, {"max_concurrent": 1}, {"bucket_size_per_key": 3}):
+        with pytest.raises(ConfigurationError, match=f"{next(iter(limits))} would have no effect"):
+            queue.configure(**limits)
+    run = partial(small.app.test_cli_runner().invoke, commands)
+    assert "is a pull queue" in run(["configure", "pull", "--rate", "5/s"]).output
+    table = small.store.database.tables.queue
+    small.store.transact(lambda connection: connection.execute(sa.update(table).values(rate=0.0)))
+    assert not queue.statistics().is_paused
+    assert small.tasks.queue("mail").statistics().is_paused
+    queue.configure(rate=None)
+    assert queue.settings.rate is None
 
 
 @pytest.mark.parametrize(

@@ -52,4 +52,9 @@ class QueueStatistics:
     @property
     def is_paused(self) -> bool:
         """Whether the queue is paused, so that nothing is taken from it."""
-        return self.paused_at is not None or self.rate == 0
+        return self.paused_at is not None or self.has_rate_0
+
+    @property
+    def has_rate_0(self) -> bool:
+        """Whether its rate lets no task start; resuming it does not change that."""
+        return self.rate == 0 and self.mode == "push"

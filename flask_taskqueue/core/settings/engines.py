@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -124,11 +124,18 @@ def _check_queue(queue: QueueSettings, deadline: float, retry: RetryOptions) -> 
         )
 
 
-def refuse_limits(queue: QueueSettings) -> None:
-    """Raise `ConfigurationError` if the limits of a queue are those of its engine.
+def refuse_limits(queue: QueueSettings, given: Mapping[str, Any]) -> None:
+    """Raise `ConfigurationError` if limits of a queue cannot be changed while the app runs.
 
-    Changed here, while the app runs, they would not be changed there.
+    Those of its engine would not be changed there, and those of a pull queue would have no effect;
+    only None, for no limit, is allowed there.
     """
+    idle = sorted(name for name, value in given.items() if value is not None)
+    if queue.is_pulled and idle:
+        raise ConfigurationError(
+            f"{queue.name!r} is a pull queue, whose tasks are not sent, so {', '.join(idle)} would "
+            "have no effect"
+        )
     if queue.engine is not None:
         raise ConfigurationError(
             f"the limits of queue {queue.name!r} are those of its engine, Cloud Tasks: set them in "

@@ -267,7 +267,8 @@ class Task:
         It takes no token of the rate, but a place while it runs. Keys are respected: it may still
         have to wait for its own. What comes after that attempt is as usual.
 
-        Raises `BadTaskStateError` unless the task is scheduled.
+        Raises `BadTaskStateError` unless the task is scheduled, and for a task of a pull queue,
+        whose lease a worker may hold.
         """
         return self._actions.run_now(self.id, force=force, transactional=transactional)
 

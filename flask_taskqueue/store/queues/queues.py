@@ -17,6 +17,7 @@ from ..database.dialects.claims import is_state
 from ..database.lease_ends import is_held
 from ..database.tables import Tables
 from .key_rows import KeyRows
+from .pull_queues import pulled_queues
 
 
 class Queues:
@@ -27,6 +28,7 @@ class Queues:
     """
 
     def __init__(self, tables: Tables, dialect: Dialect) -> None:
+        self._tables = tables
         self._queue = tables.queue
         self._bucket = bucket = tables.lock
         self._buckets = KeyRows(tables, dialect)
@@ -178,6 +180,10 @@ class Queues:
         """Return the queues of which nothing may begin: they are paused, or their rate is 0."""
         shut = sa.or_(self._queue.c.paused_at.is_not(None), self._queue.c.rate == 0)
         return frozenset(connection.scalars(sa.select(self._queue.c.name).where(shut)))
+
+    def pulled(self, connection: sa.Connection) -> frozenset[str]:
+        """Return the pull queues."""
+        return pulled_queues(connection, self._tables)
 
     def limits(self, connection: sa.Connection, name: str) -> dict[str, Any]:
         """Return the limits of a queue; none if it has no row yet."""

@@ -23,6 +23,7 @@ from ..leases.attempts import AttemptLog, leases_of
 from ..leases.finish import Finish, Transition
 from ..leases.holds import Holds
 from ..queues.deleted_queues import refuse_deleted
+from ..queues.pull_queues import pulled_queues
 from .filters import Filter
 from .search import Action, Selection, last_of_each_key, unknown_task_error
 
@@ -179,7 +180,7 @@ class Tasks:
     def run_now(self, connection: sa.Connection, task_id: str, *, force: bool = False) -> None:
         """Make a scheduled task due, with ``force`` whatever its queue (see `Forced`).
 
-        Raises `BadTaskStateError` if it is not scheduled.
+        Raises `BadTaskStateError` if it is not scheduled, or is a pull queue's.
         """
         if not self.run_some_now(connection, Filter(ids=[task_id]), force=force):
             self._object(connection, task_id, State.SCHEDULED, "run now")
@@ -189,12 +190,12 @@ class Tasks:
     ) -> int:
         """Make up to `BATCH` scheduled tasks that match due; return how many.
 
-        Tasks that wait for a key keep waiting. Forwarded ones are handed over again, for now; what
+        Tasks that wait for a key keep waiting, and those of pull queues are left alone, because a
+        worker may have leased them. Forwarded ones are handed over again, for now; what
         Cloud Tasks has of them already then finds them ended.
         """
         found = self._selection.lock(connection, Action.RUN_NOW, filter)
-        sent = self._task.c.method != PULL  # no dispatcher would ever see the mark of the others
-        mark = {"forced_at": sa.case((sent, self._now))} if force else {}
+        mark = {"forced_at": self._now} if force else {}
         self._update(
             connection,
             [record for record in found if record.state == State.SCHEDULED],
@@ -275,6 +276,13 @@ class Tasks:
 
     def _object(self, connection: sa.Connection, task_id: str, state: State, verb: str) -> None:
         found = self.get(connection, task_id)
+        if found.state == State.SCHEDULED and (
+            found.method == PULL or found.queue in pulled_queues(connection, self._tables)
+        ):
+            raise BadTaskStateError(
+                f"task {task_id} is of the pull queue {found.queue}: a worker leases it when it is "
+                f"due, and may hold its lease now, so it cannot be {verb}"
+            )
         if found.state == State.SCHEDULED and found.due_at is None:
             if is_rate_key(found.lock_key):
                 raise BadTaskStateError(

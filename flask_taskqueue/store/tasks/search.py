@@ -16,6 +16,7 @@ from ..database.dialects.claims import is_state, waits_for_key
 from ..database.lease_ends import shown_columns
 from ..database.tables import Tables
 from ..queues.deleted_queues import is_of_deleted
+from ..queues.pull_queues import is_pulled
 from .filters import SEARCHED, Filter
 
 BATCH = 500
@@ -44,6 +45,7 @@ class Selection:
         self._task = tables.task
         self._key = tables.lock
         self._is_of_deleted = is_of_deleted(tables)
+        self._is_pulled = is_pulled(tables)
         self._now = dialect.now
 
     def lock(self, connection: sa.Connection, action: Action, filter: Filter) -> list[Record]:
@@ -87,7 +89,9 @@ class Selection:
                 task.c.state == State.DEAD.value, self._key_is_free(), ~self._is_of_deleted
             ),
             Action.RUN_NOW: sa.and_(
-                sa.or_(is_state(task, State.SCHEDULED), is_state(task, State.FORWARDED)), later
+                sa.or_(is_state(task, State.SCHEDULED), is_state(task, State.FORWARDED)),
+                ~self._is_pulled,  # a worker may hold its lease, which nobody takes away
+                later,
             ),
             Action.DELETE: task.c.state.in_([state.value for state in LIVE]),
         }
