@@ -41,13 +41,25 @@ def resume(queue: str, as_json: bool) -> None:
     """Resume QUEUE."""
     runtime = current_runtime()
     with logged(runtime, "resume", queue):
-        changed = Queue(queue, runtime).resume()
+        chosen = Queue(queue, runtime)
+        changed = chosen.resume()
     echo_change(
         "resume",
         queue,
         changed,
         as_json,
-        f"Resumed {queue}." if changed else f"{queue} was not paused.",
+        _resumed(chosen, changed),
+    )
+
+
+def _resumed(queue: Queue, changed: bool) -> str:
+    """Say what resuming a queue did, and what else lets none of its tasks start."""
+    told = f"Resumed {queue.name}." if changed else f"{queue.name} was not paused."
+    if not queue.statistics().has_rate_0:
+        return told
+    return (
+        f"{told} Its rate is 0, so it takes nothing: flask taskqueue configure {queue.name} "
+        "--rate 5/s, or --rate none"
     )
 
 

@@ -236,9 +236,11 @@ def _cells(row: QueueStatistics, counts: QueueCounts, in_utc: bool) -> tuple[str
 def _remarks(row: QueueStatistics, counts: QueueCounts) -> Iterator[str]:
     if row.mode != "push":
         yield row.mode
-    if row.is_paused:
+    if row.paused_at is not None:
         yield "paused" + (f" by {row.paused_by}" if row.paused_by else "")
-    elif row.enforced_rate != row.rate:
+    if row.has_rate_0:
+        yield "takes nothing: its rate is 0"
+    elif row.paused_at is None and row.enforced_rate != row.rate:
         yield f"slowed to {rate_text(row.enforced_rate)}"
     if counts.lost:
         yield f"{capped(counts.lost)} lost"

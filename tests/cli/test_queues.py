@@ -33,6 +33,21 @@ def test_pause_and_resume_as_json(console: Console) -> None:
     assert console.run("pause", "none").exit_code == 3
 
 
+def test_a_rate_of_0_is_no_pause(console: Console) -> None:
+    """It is shown as what it is, and resuming says what lets tasks start."""
+    console.run("configure", "mail", "--rate", "0")
+    (line,) = [one for one in console.run("queues").stdout.splitlines() if "mail" in one]
+    assert line.endswith("takes nothing: its rate is 0")
+    assert console.run("resume", "mail").stdout == (
+        "mail was not paused. Its rate is 0, so it takes nothing: flask taskqueue configure mail "
+        "--rate 5/s, or --rate none\n"
+    )
+    console.run("pause", "mail")
+    assert console.run("resume", "mail").stdout.startswith("Resumed mail. Its rate is 0")
+    console.run("configure", "mail", "--rate", "none")
+    assert console.run("resume", "mail").stdout == "mail was not paused.\n"
+
+
 def test_the_rate_per_key_is_changed_and_shown(console: Console) -> None:
     """Also that of a task: by `add`, `show` and `why`."""
     told = console.run("configure", "mail", "--rate-per-key", "6/h", "--bucket-size-per-key", "1")
