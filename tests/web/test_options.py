@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from flask_taskqueue import InvalidTaskError, RetryOptions, TaskSpec
+from flask_taskqueue import InvalidKeyError, InvalidTaskError, RetryOptions, TaskSpec
 from flask_taskqueue.core.tasks.spec import NewTask, SpecOptions
 from tests.apps import Bench, bench
 from tests.databases import TestDatabase
@@ -203,6 +203,25 @@ def test_what_a_handler_declares_for_its_tasks_is_their_default(on_sqlite: Bench
     on_sqlite.tasks.drain()
     assert on_sqlite.tasks.get(task.id).result.text == "done"
     assert (send.enqueue("ana").priority, send.enqueue("bo").serial_key) == (-2, "mail")
+
+
+def test_a_concurrency_limit_needs_a_key(on_sqlite: Bench) -> None:
+    """A handler may declare one for those of its tasks that have a key."""
+    add = on_sqlite.tasks.add
+    for other in ({}, {"serial_key": "a"}):
+        with pytest.raises(InvalidKeyError, match="concurrency_limit needs a concurrency_key"):
+            add("https://a.example/", concurrency_limit=1, **other)
+
+    @on_sqlite.tasks.worker("/limited", concurrency_limit=2)
+    def limited() -> None: ...
+
+    with pytest.raises(InvalidKeyError, match="needs a concurrency_key"):
+        limited.options(concurrency_limit=3).add()
+    assert limited.add().concurrency_key is None
+    assert limited.options(serial_key="a").add().serial_key == "a"
+    with on_sqlite.store.reading() as connection:
+        keyed = limited.options(concurrency_key="k").add()
+        assert on_sqlite.store.tasks.get(connection, keyed.id).lock_limit == 2
 
 
 @pytest.mark.parametrize(

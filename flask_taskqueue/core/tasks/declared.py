@@ -66,7 +66,8 @@ def check_values(options: Mapping[str, Any]) -> None:
         if (value := options.get(name)) is not None:
             check(value)
     conflict(cast(HandlerOptions, {**options, "unique_key": options.get("unique_key") or ""}))
-    lock(cast(HandlerOptions, options))
+    keys = {name: value for name, value in options.items() if name != "concurrency_limit"}
+    lock(cast(HandlerOptions, keys))
     if "concurrency_limit" in options:  # for those tasks that have a key
         lock({"concurrency_key": "key", "concurrency_limit": options["concurrency_limit"]})
 
@@ -76,14 +77,15 @@ def with_declared(given: SpecOptions, declared: HandlerOptions) -> SpecOptions:
 
     What is given for the task goes before what is declared, and before what it excludes: an eta
     before a countdown, a serial_key before a concurrency_key. An ``on_conflict`` is declared for
-    those tasks that have a unique_key.
+    those tasks that have a unique_key, a ``concurrency_limit`` for those with a concurrency_key.
     """
     own = {name: value for name, value in given.items() if value is not None or name == "json"}
     excluded = {name for group in _EXCLUSIVE if not group.isdisjoint(own) for name in group}
     kept = {name: value for name, value in declared.items() if name not in excluded}
     merged: dict[str, Any] = {**kept, **own}
-    if merged.get("unique_key") is None and "on_conflict" not in own:
-        merged.pop("on_conflict", None)
+    for key, option in (("unique_key", "on_conflict"), ("concurrency_key", "concurrency_limit")):
+        if merged.get(key) is None and option not in own:
+            merged.pop(option, None)
     return cast(SpecOptions, merged)
 
 

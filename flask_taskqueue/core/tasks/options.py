@@ -157,10 +157,12 @@ def lock(options: HandlerOptions, queue: QueueSettings | None = None) -> dict[st
     if len(given) > 1:
         raise InvalidKeyError(f"{' and '.join(given)} exclude each other: give one of them")
     rated = options.get("rate_key")
-    if rated is not None:
-        return _rate_lock(check_rate_key(rated), queue)
     serial, concurrent = options.get("serial_key"), options.get("concurrency_key")
     limit = options.get("concurrency_limit", 1)
+    if concurrent is None and options.get("concurrency_limit") is not None:
+        raise InvalidKeyError("concurrency_limit needs a concurrency_key")
+    if rated is not None:
+        return _rate_lock(check_rate_key(rated), queue)
     if serial is not None:
         return {"lock_key": f"s:{check_key('serial_key', serial)}"}
     if concurrent is None:
