@@ -29,6 +29,7 @@ from ..core.tasks.options import (
     conflict,
     expiry,
     lock,
+    refuse_unborn,
     resolve_delay,
     retry_json,
 )
@@ -245,13 +246,16 @@ class TaskMaker:
         the task.
         """
         eta, limit = options.get("eta"), timedelta(seconds=self._settings.max_eta)
-        delay = resolve_delay(eta, options.get("countdown"), now=datetime.now(UTC), max_eta=limit)
+        now = datetime.now(UTC)
+        delay = resolve_delay(eta, options.get("countdown"), now=now, max_eta=limit)
+        ends = expiry(options.get("expires"))
+        refuse_unborn(delay, ends, now)
         when: dict[str, Any] = (
             {"eta": eta}
             if eta is not None or delay is None
             else {"delay": duration_micros(delay.total_seconds())}
         )
-        return when | expiry(options.get("expires"))
+        return when | ends
 
     def _follow_up(self, options: SpecOptions, find_queue: FindQueue) -> list[NewTask]:
         then = options.get("then")

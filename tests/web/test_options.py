@@ -205,6 +205,31 @@ def test_what_a_handler_declares_for_its_tasks_is_their_default(on_sqlite: Bench
     assert (send.enqueue("ana").priority, send.enqueue("bo").serial_key) == (-2, "mail")
 
 
+@pytest.mark.parametrize(
+    "when",
+    [
+        {"countdown": 60, "expires": 30},
+        {"countdown": "1m", "expires": datetime.now(UTC)},
+        {"eta": SOON, "expires": SOON},
+        {"eta": SOON, "expires": timedelta(minutes=5)},
+        {"countdown": "2h"},
+    ],
+)
+def test_a_task_that_would_expire_before_it_is_due_is_refused(
+    on_sqlite: Bench, when: dict[str, Any]
+) -> None:
+    """Also where the handler declares when it expires; nothing is stored."""
+
+    @on_sqlite.tasks.worker("/late", expires="1h")
+    def late() -> None: ...
+
+    with pytest.raises(InvalidTaskError, match="so it would never run"):
+        on_sqlite.tasks.add("/late", **when)
+    assert on_sqlite.tasks.find() == []
+    on_sqlite.tasks.add("/late", eta=datetime.now(UTC) - timedelta(days=1))
+    on_sqlite.tasks.add("/late", countdown="30m", expires=SOON)
+
+
 def test_a_concurrency_limit_needs_a_key(on_sqlite: Bench) -> None:
     """A handler may declare one for those of its tasks that have a key."""
     add = on_sqlite.tasks.add

@@ -145,6 +145,26 @@ def expiry(expires: Any) -> dict[str, Any]:
     return {"expires_in": duration_micros(number)}
 
 
+def refuse_unborn(delay: timedelta | None, expires: Mapping[str, Any], now: datetime) -> None:
+    """Raise `InvalidTaskError` if a task that is due only after ``delay`` expires before.
+
+    ``expires`` is as `expiry` returns it. What was due before is left to the dispatcher.
+    """
+    if delay is None or delay <= timedelta(0) or not expires:
+        return
+    ends = (
+        expires["expires_at"] - now
+        if "expires_at" in expires
+        else timedelta(microseconds=expires["expires_in"])
+    )
+    if ends <= delay:
+        raise InvalidTaskError(
+            f"the task would expire after {max(0.0, ends.total_seconds()):g} s, but is not due "
+            f"before {delay.total_seconds():g} s have passed, so it would never run: give a later "
+            "expires, or an earlier eta or countdown"
+        )
+
+
 _KEYS = ("serial_key", "concurrency_key", "rate_key")
 
 
