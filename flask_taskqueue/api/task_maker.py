@@ -156,7 +156,7 @@ class TaskMaker:
             target=target,
             unique_key=None if unique_key is None else check_key("unique_key", unique_key),
             on_conflict=conflict(options),
-            **lock(options, queue),
+            **lock(options, queue, is_added=queue.name not in self._settings.queues),
             follow_up=pack(following) if following else None,
             keep_result=check_flag("keep_result", options.get("keep_result", False))
             or any(one.reply_to is not None for one in following),

@@ -15,6 +15,7 @@ from flask_taskqueue import (
     BadTransactionStateError,
     ConfigurationError,
     ConfiguredQueueError,
+    InvalidKeyError,
     InvalidQueueNameError,
     InvalidUrlError,
     PermanentFailure,
@@ -32,6 +33,7 @@ from flask_taskqueue import (
     queue_deleted,
 )
 from flask_taskqueue.api.bulk import change_ids
+from flask_taskqueue.cli import taskqueue as commands
 from flask_taskqueue.core.times import SECOND
 from flask_taskqueue.diagnosis import findings
 from flask_taskqueue.store import Action
@@ -514,3 +516,16 @@ def test_a_configured_queue_costs_no_statement(shop: Bench) -> None:
     shop.tasks.add("/w", queue="tours")
     assert not any("settings" in one and one.startswith("SELECT") for one in first)
     assert sum("FROM taskqueue_queue" in one for one in statements) == 1
+
+
+def test_the_rate_of_keys_of_an_added_queue_is_given_by_a_command(shop: Bench) -> None:
+    """The error names the one that works; that of a configured queue names the setting."""
+    shop.tasks.add_queue("tours")
+    with pytest.raises(InvalidKeyError) as refused:
+        shop.tasks.add("/w", queue="tours", rate_key="ana")
+    command = "flask taskqueue queues change tours --rate-per-key 10/m"
+    assert str(refused.value).endswith(command)
+    assert shop.app.test_cli_runner().invoke(commands, command.split()[2:]).exit_code == 0
+    assert shop.tasks.add("/w", queue="tours", rate_key="ana").rate_key == "ana"
+    with pytest.raises(InvalidKeyError, match=r"TASKQUEUE_QUEUES, such as \{.mail."):
+        shop.tasks.add("/w", queue="mail", rate_key="ana")

@@ -232,14 +232,13 @@ def test_a_task_that_would_expire_before_it_is_due_is_refused(
 
 def test_a_concurrency_limit_needs_a_key(on_sqlite: Bench) -> None:
     """A handler may declare one for those of its tasks that have a key."""
-    add = on_sqlite.tasks.add
-    for other in ({}, {"serial_key": "a"}):
-        with pytest.raises(InvalidKeyError, match="concurrency_limit needs a concurrency_key"):
-            add("https://a.example/", concurrency_limit=1, **other)
 
     @on_sqlite.tasks.worker("/limited", concurrency_limit=2)
     def limited() -> None: ...
 
+    for other in ({}, {"serial_key": "a"}):
+        with pytest.raises(InvalidKeyError, match="concurrency_limit needs a concurrency_key"):
+            on_sqlite.tasks.add("/limited", concurrency_limit=1, **other)
     with pytest.raises(InvalidKeyError, match="needs a concurrency_key"):
         limited.options(concurrency_limit=3).add()
     assert limited.add().concurrency_key is None

@@ -168,10 +168,13 @@ def refuse_unborn(delay: timedelta | None, expires: Mapping[str, Any], now: date
 _KEYS = ("serial_key", "concurrency_key", "rate_key")
 
 
-def lock(options: HandlerOptions, queue: QueueSettings | None = None) -> dict[str, Any]:
+def lock(
+    options: HandlerOptions, queue: QueueSettings | None = None, *, is_added: bool = False
+) -> dict[str, Any]:
     """Return the key that a task shares with others; the three kinds of keys are kept apart.
 
-    Without the task's ``queue`` a rate key is only checked by itself. Raises `InvalidKeyError`.
+    Without the task's ``queue`` a rate key is only checked by itself; ``is_added`` says that it is
+    none of the configured ones. Raises `InvalidKeyError`.
     """
     given = [name for name in _KEYS if options.get(name) is not None]
     if len(given) > 1:
@@ -182,7 +185,7 @@ def lock(options: HandlerOptions, queue: QueueSettings | None = None) -> dict[st
     if concurrent is None and options.get("concurrency_limit") is not None:
         raise InvalidKeyError("concurrency_limit needs a concurrency_key")
     if rated is not None:
-        return _rate_lock(check_rate_key(rated), queue)
+        return _rate_lock(check_rate_key(rated), queue, is_added=is_added)
     if serial is not None:
         return {"lock_key": f"s:{check_key('serial_key', serial)}"}
     if concurrent is None:
@@ -194,13 +197,18 @@ def lock(options: HandlerOptions, queue: QueueSettings | None = None) -> dict[st
     return {"lock_key": f"c:{check_key('concurrency_key', concurrent)}", "lock_limit": int(limit)}
 
 
-def _rate_lock(key: str, queue: QueueSettings | None) -> dict[str, Any]:
+def _rate_lock(key: str, queue: QueueSettings | None, *, is_added: bool) -> dict[str, Any]:
     if queue is None:
         return {}
     if queue.rate_per_key is None:
+        remedy = (
+            f"give it one: flask taskqueue queues change {queue.name} --rate-per-key 10/m"
+            if is_added
+            else f"add one to TASKQUEUE_QUEUES, such as {{{queue.name!r}: {{'rate_per_key': "
+            "'10/m'}}"
+        )
         raise InvalidKeyError(
-            f"rate_key is {shown(key)}, but queue {queue.name} has no rate for it: add one to "
-            f"TASKQUEUE_QUEUES, such as {{{queue.name!r}: {{'rate_per_key': '10/m'}}}}"
+            f"rate_key is {shown(key)}, but queue {queue.name} has no rate for it: {remedy}"
         )
     return {"lock_key": rate_keys_of(queue.name) + key}
 
