@@ -182,13 +182,9 @@ def prune(older_than: timedelta | None, dry_run: bool, yes: bool, as_json: bool)
     runtime = current_runtime()
     keep = None if older_than is None else older_than.total_seconds()
     kept = Retention.of(runtime.settings, keep=keep)
-    matched = runtime.store.read(
-        lambda connection: runtime.store.finished_tasks.count(
-            connection,
-            keep_succeeded=kept.succeeded,
-            keep_dead=kept.dead,
-            tombstones=tombstones_of(runtime.store, kept, connection),
-        )
+    times: Any = {"keep_succeeded": kept.succeeded, "keep_dead": kept.dead}
+    matched, named = _count_forgettable(
+        runtime, kept, partial(runtime.store.finished_tasks.count, **times)
     )
     forgotten = 0
     if matched and not dry_run:
@@ -201,7 +197,9 @@ def prune(older_than: timedelta | None, dry_run: bool, yes: bool, as_json: bool)
                 entry.add(step)
                 forgotten += step
                 on_progress(step)
-    Changes("prune", "forget {}", "Forgot {}.", matched, forgotten, dry_run).echo(as_json)
+    Changes("prune", "forget {}", "Forgot {}.", matched, forgotten, dry_run, kept=named).echo(
+        as_json
+    )
 
 
 _STATE = "Only tasks in this state. Tasks that have ended are forgotten, not cancelled."
@@ -232,7 +230,7 @@ def purge(
     forgets = task_filter.state is not None and task_filter.state.is_finished
     verb, past = ("forget {}", "Forgot {}.") if forgets else ("cancel {}", "Cancelled {}.")
     noun = f"{state} task" if state else "task"
-    matched, changed = _count(runtime, task_filter, forgets), 0
+    (matched, named), changed = _count(runtime, task_filter, forgets), 0
     if matched and not dry_run:
         question = f"{verb.format(plural(matched, noun))} of queue {queue}"
         confirm(f"This will {question}. Continue?", yes=yes)
@@ -243,7 +241,7 @@ def purge(
                 if forgets
                 else change_matching(runtime, Action.DELETE, task_filter, on_progress)
             )
-    Changes("purge", verb, past, matched, changed, dry_run, noun).echo(as_json)
+    Changes("purge", verb, past, matched, changed, dry_run, noun, named).echo(as_json)
 
 
 def _purge_filter(
@@ -260,13 +258,23 @@ def _purge_filter(
     )
 
 
-def _count(runtime: Runtime, task_filter: Filter, forgets: bool) -> int:
+def _count(runtime: Runtime, task_filter: Filter, forgets: bool) -> tuple[int, int]:
+    """Return how many tasks purge changes, and how many it keeps for their names."""
     store = runtime.store
+    if forgets:
+        count = partial(store.finished_tasks.count_some, filter=task_filter)
+        return _count_forgettable(runtime, Retention.of(runtime.settings), count)
+    return store.read(lambda reader: store.tasks.count(reader, task_filter, Action.DELETE)), 0
 
-    def count(connection: sa.Connection) -> int:
-        if forgets:
-            kept = tombstones_of(store, Retention.of(runtime.settings), connection)
-            return store.finished_tasks.count_some(connection, task_filter, kept)
-        return store.tasks.count(connection, task_filter, Action.DELETE)
 
-    return store.read(count)
+def _count_forgettable(
+    runtime: Runtime, retention: Retention, count: Callable[..., int]
+) -> tuple[int, int]:
+    """Return how many tasks can be forgotten, and how many could be but for their names."""
+
+    def both(connection: sa.Connection) -> tuple[int, int]:
+        kept = tombstones_of(runtime.store, retention, connection)
+        matched = count(connection, tombstones=kept)
+        return matched, count(connection, tombstones={}) - matched
+
+    return runtime.store.read(both)

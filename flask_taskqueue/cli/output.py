@@ -68,7 +68,8 @@ def echo_change(action: str, name: str, changed: bool, as_json: bool, text: str)
 class Changes:
     """The result of a command that changes many tasks.
 
-    ``present`` and ``past`` say what it does and did, with ``{}`` for the number of tasks.
+    ``present`` and ``past`` say what it does and did, with ``{}`` for the number of tasks. ``kept``
+    is how many match too, but cannot be forgotten yet.
     """
 
     action: str
@@ -78,14 +79,22 @@ class Changes:
     changed: int
     dry_run: bool
     noun: str = "task"
+    kept: int = 0
 
     def echo(self, as_json: bool) -> None:
         """Print how many tasks were changed, or would be."""
         if as_json:
             names = ("action", "dry_run", "matched", "changed")
             echo_json({name: getattr(self, name) for name in names})
-        elif not self.matched:
-            chatter("No tasks match.")
+            return
+        if self.kept:
+            chatter(
+                f"Kept {plural(self.kept, self.noun)}, whose names must not be taken again yet: "
+                "the tombstone_ttl of their queue, or TASKQUEUE_WEBHOOK_TTL, says how long."
+            )
+        if not self.matched:
+            if not self.kept:
+                chatter("No tasks match.")
         elif self.dry_run:
             echo(f"Would {self.present.format(plural(self.matched, self.noun))}.")
         else:

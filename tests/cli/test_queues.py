@@ -115,6 +115,21 @@ def test_purge_counts_and_asks_first(console: Console) -> None:
     assert console.run("purge", "mail", "--yes").stderr == "No tasks match.\n"
 
 
+def test_what_is_kept_for_its_name_is_told(console: Console) -> None:
+    """By purge and prune, with the settings that say how long."""
+    task = console.add(queue="mail", name="once")
+    console.bench.tasks.drain()
+    assert console.bench.tasks.get(task.id).state == "succeeded"
+    why = "whose names must not be taken again yet: the tombstone_ttl of their queue, or"
+    purged = console.run("purge", "mail", "--state", "succeeded", "--yes")
+    assert f"Kept 1 succeeded task, {why}" in purged.stderr
+    assert "No tasks match" not in purged.stderr
+    assert f"Kept 1 task, {why}" in console.run("prune", "--older-than", "0", "--yes").stderr
+    console.bench.run(console.add(queue="mail"))
+    purged = console.run("purge", "mail", "--state", "succeeded", "--yes")
+    assert purged.stdout == "Forgot 1 succeeded task.\n"
+
+
 def test_purge_by_state(console: Console) -> None:
     """What waits is cancelled; what has ended is forgotten with its attempts, but for names
     that stay taken.
