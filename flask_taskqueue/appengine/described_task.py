@@ -18,6 +18,7 @@ from .errors import (
     InvalidTagError,
     InvalidTaskError,
     InvalidTaskNameError,
+    InvalidTaskRetryOptionsError,
     TaskTooLargeError,
 )
 from .etas import eta_posix
@@ -50,7 +51,8 @@ class DescribedTask:
 
     The arguments are checked in App Engine's order, and again when the task is added, by the rules
     of ``tasks.add`` for what can be sent. Raises `InvalidTaskError` and its subclasses,
-    `InvalidTagError`, `InvalidDispatchDeadlineError`, and TypeError for an unknown argument.
+    `InvalidTagError`, `InvalidDispatchDeadlineError`, `InvalidTaskRetryOptionsError`, and TypeError
+    for an unknown argument.
     """
 
     def __init__(self, payload: Any = None, **kwargs: Any) -> None:
@@ -81,7 +83,7 @@ class DescribedTask:
         _check_host(self._target, headers)
         self._eta_posix = eta_posix(kwargs.get("eta"), kwargs.get("countdown"))
         self._asked = next((key for key in ("eta", "countdown") if kwargs.get(key) is not None), "")
-        self._retry_options: TaskRetryOptions | None = kwargs.get("retry_options")
+        self._retry_options = _retry_options(kwargs.get("retry_options"))
         if kwargs.get("_size_check", True):
             self._check_size()
         self._dispatch_deadline_usec = _dispatch_deadline(kwargs.get("dispatch_deadline_usec"))
@@ -276,3 +278,12 @@ def _dispatch_deadline(given: Any) -> int | None:
             f"dispatch_deadline_usec is {given}; it must be 15 seconds to 24 hours"
         )
     return given
+
+
+def _retry_options(given: Any) -> TaskRetryOptions | None:
+    if given is None or isinstance(given, TaskRetryOptions):
+        return given
+    raise InvalidTaskRetryOptionsError(
+        f"retry_options is of type {type(given).__name__}; it must be "
+        "taskqueue.TaskRetryOptions(task_retry_limit=...)"
+    )

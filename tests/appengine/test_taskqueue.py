@@ -165,6 +165,14 @@ def test_without_a_session_there_is_no_transaction(tmp_path: Any) -> None:
         assert taskqueue.add(url="/work").was_enqueued
 
 
+@pytest.mark.parametrize("given", [{"task_retry_limit": 1}, 3, "none"])
+def test_retry_options_of_another_kind_are_refused(given: Any) -> None:
+    """With what they must be, when the task is made."""
+    name = type(given).__name__
+    with pytest.raises(taskqueue.InvalidTaskRetryOptionsError, match=f"type {name}; it must be"):
+        taskqueue.Task(url="/work", retry_options=given)
+
+
 def test_eta_retry_options_and_deadline_are_the_tasks(shop: Bench) -> None:
     """They replace what its queue has."""
     heard(shop)
