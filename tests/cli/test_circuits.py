@@ -12,9 +12,9 @@ def test_open_circuits_are_listed(console: Console) -> None:
     open_circuit(console.bench.store, "a.example:443")
     head, line = console.run("circuits").stdout.splitlines()
     assert head.split()[:2] == ["RECEIVER", "FAILURES"]
-    assert line.split()[:4] == ["a.example:443", "5", "no", "connection"]
+    assert line.split()[:5] == ["a.example:443", "5", "the", "connection", "failed"]
     (document,) = console.json("circuits")
-    assert (document["target"], document["failure"]) == ("a.example:443", "no connection")
+    assert (document["target"], document["failure"]) == ("a.example:443", "the connection failed")
     assert document["next_probe_at"].endswith("Z")
 
 

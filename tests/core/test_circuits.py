@@ -166,10 +166,10 @@ def test_people_are_told_what_happened() -> None:
     """In the log, and by the objects they ask for."""
     circuit = replace(opened(), failure="connection")
     assert str(CircuitChange(circuit, True)) == (
-        "the circuit of a.example:443 is open: 5 attempts in a row have failed (no connection); "
-        "its tasks wait, and one at a time is sent as a probe"
+        "the circuit of a.example:443 is open: 5 attempts in a row have failed (the connection "
+        "failed); its tasks wait, and one at a time is sent as a probe"
     )
     assert "is closed" in str(CircuitChange(circuit, False))
     told = OpenCircuit.of(circuit)
-    assert (told.target, told.failures, told.failure) == (HOST, 5, "no connection")
+    assert (told.target, told.failures, told.failure) == (HOST, 5, "the connection failed")
     assert told.opened_at == to_datetime(NOW)

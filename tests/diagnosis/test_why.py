@@ -165,7 +165,7 @@ def test_a_receiver_that_keeps_failing_is_named(ward: Ward) -> None:
     found = ward.why(task)
     assert found.code == "circuit"
     assert "Its receiver, a.example:443, has failed 5 times in a row since 2" in found.sentence
-    assert "most recently with: no connection. Its circuit is open" in found.sentence
+    assert "most recently with: the connection failed. Its circuit is open" in found.sentence
     assert found.sentence.endswith("flask taskqueue close-circuit a.example:443")
     assert found.until is not None
     assert timedelta(minutes=5) < found.until - datetime.now(UTC) < timedelta(minutes=11)

@@ -25,7 +25,7 @@ _SPREAD = 2 * 86_400
 """The seconds of etas that are spread over one second, to keep their order."""
 _WORDS = {
     "timeout": "no complete reply within the deadline",
-    "connection": "no connection",
+    "connection": "the connection failed",
     "tls": "no TLS connection",
 }
 
