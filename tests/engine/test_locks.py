@@ -345,10 +345,14 @@ class TestWhatATransactionLocks:
         others of its lane begin.
         """
         tasks = stage.begin()
-        gone = stage.quick.options(countdown=0.5, expires=0.1).spec(name="gone")
+        gone = stage.quick.options(countdown=0.5, expires=60).spec(name="gone")
         batch = stage.queue.tasks.batch(
             [gone, stage.quick.options(countdown=600).spec(name="never")]
         )
+        store = stage.queue.store
+        table = store.database.tables.task
+        expire = sa.update(table).where(table.c.name == "gone").values(expires_at=1)
+        store.transact(lambda connection: connection.execute(expire))
         waiting = [
             one
             for one in stage.queue.tasks.find(state="scheduled")

@@ -78,7 +78,7 @@ def run_some_of_each(one: Bench, taskqueue: TaskQueueTester) -> None:
     one.tasks.add("/plain")
     with taskqueue.chaos(crash=True, url="/plain"):
         taskqueue.run(one.tasks.find(url="/plain")[0])
-    handler.options(countdown=60, expires=1).add()
+    handler.options(countdown=60, expires=60.5).add()
     handler.options(countdown=60, unique_key="k").add()
     handler.options(countdown=60, unique_key="k", on_conflict="replace").add()
     taskqueue.advance(61)
