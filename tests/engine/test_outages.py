@@ -69,12 +69,12 @@ def test_an_outage_is_survived_and_told(
         switch(False)
         began = datetime.now(UTC)
         release.set()
-        wait_until(lambda: dispatcher.health.is_refused, what="it is refused")
+        wait_until(lambda: dispatcher.health.refusing_since, what="it is refused")
         with pytest.raises(TaskQueueError):
             handler.add(wait=False)
         assert dispatcher.health.last_error
         switch(True)
-        wait_until(lambda: not dispatcher.health.is_refused, what="it works again")
+        wait_until(lambda: not dispatcher.health.refusing_since, what="it works again")
         assert dispatcher.health.turned_at >= began
         assert running.wait(10).attempts == 1
         assert handler.add(wait=False).wait(10).state is State.SUCCEEDED
@@ -260,10 +260,10 @@ def test_after_an_outage_others_may_renew_their_leases_first(
         for engine in queue.db.engines.values():
             close_engine(engine)
         switch(False)
-        wait_until(lambda: dispatcher.health.is_refused, what="it is refused")
+        wait_until(lambda: dispatcher.health.refusing_since, what="it is refused")
         switch(True)
         run_out(queue, theirs)
-        wait_until(lambda: not dispatcher.health.is_refused, what="it works again")
+        wait_until(lambda: not dispatcher.health.refusing_since, what="it works again")
         handler.add().wait(60)
         held = (theirs.id, "another")
         assert queue.store.transact(
