@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from flask_taskqueue import BadTaskStateError
 from flask_taskqueue.core.delivery.outcome import Outcome
 from flask_taskqueue.core.names import lease_id
 from flask_taskqueue.core.queues.rates import bucket_key
@@ -127,11 +128,11 @@ def test_forced_tasks_that_end_otherwise_are_not_claimed(store: Store) -> None:
     )
     assert claim_forced(store) == []
     assert get(store, expired.id).last_reason == "expired"
-    change_queue(store, mode="pull")
-    force(store, add(store, queue="mail", request=TaskRequest(PULL, "/", {}, b"")))
-    assert not is_any_forced(store)
     pulled = add(store, queue="mail")
     force(store, pulled)
+    change_queue(store, mode="pull")
+    with pytest.raises(BadTaskStateError, match="a worker leases it"):
+        force(store, add(store, queue="mail", request=TaskRequest(PULL, "/", {}, b"")))
     for closed in ({"mode": "pull"}, {"mode": None, "deleted_at": 1}):
         change_queue(store, **closed)
         assert claim_forced(store) == []
