@@ -272,6 +272,7 @@ def test_after_an_outage_others_may_renew_their_leases_first(
         assert theirs.id not in ran
 
 
+@pytest.mark.slow
 def test_a_clock_that_is_set_forward_loses_no_lease(
     database: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
