@@ -16,7 +16,7 @@ from ..core.settings.queue import QueueSettings
 from ..core.states import Record
 from ..core.times import lease_clock
 from ..runtime import Runtime
-from .claims import claimed_delivery
+from .claimed_request import claimed_delivery
 from .incoming import INCOMING_KEY, IncomingRequest
 
 

@@ -22,7 +22,15 @@ from ..core.failures import traceback_excerpt
 from ..process.logs import get_logger
 from ..process.signal_handlers import is_of_signal
 from ..runtime import Runtime
-from .claims import claimed, claimed_delivery, is_watched, is_within_delivery, of_routing, watch
+from .claimed_request import (
+    begin_request,
+    claim_next,
+    claimed_delivery,
+    is_watched,
+    is_within_delivery,
+    of_routing,
+    watch,
+)
 from .forwarded import NAME_KEY, CloudTasksEndpoint
 from .incoming import IncomingRequest, receive
 from .parsed_rules import is_automatic
@@ -73,6 +81,8 @@ class DeliveryMiddleware:
         self._inner: WSGIApplication = app.wsgi_app
         self._dispatch: Callable[..., Any] | None = None
         self._cloud_tasks = CloudTasksEndpoint(app)
+        self._answer_request: Callable[..., Any] = app.full_dispatch_request
+        app.full_dispatch_request = self._full_dispatch_request  # type: ignore[method-assign]
         self._report: Callable[..., Any] = app.handle_exception
         app.handle_exception = self._handle_exception  # type: ignore[assignment, method-assign]
         app.wsgi_app = self  # type: ignore[method-assign]
@@ -153,13 +163,20 @@ class DeliveryMiddleware:
         that was left behind ends here if its end has been reported: whatever wraps the app, such as
         Sentry's middleware, would report it again.
         """
-        with claimed(self._app, claim):
-            try:
-                return self._inner(environ, start_response)
-            except BaseException as error:
-                if not isinstance(claim, Delivery) or claim.claim_report():
-                    raise
-                return _too_late(claim, error)(environ, start_response)
+        end = claim_next(self._app, claim)
+        try:
+            return self._inner(environ, start_response)
+        except BaseException as error:
+            if not isinstance(claim, Delivery) or claim.claim_report():
+                raise
+            return _too_late(claim, error)(environ, start_response)
+        finally:
+            end()
+
+    def _full_dispatch_request(self, *context: Any) -> Any:
+        """Let Flask answer a request, which is the delivery if it is the first one here."""
+        begin_request(self._app)
+        return self._answer_request(*context)
 
     def _handle_exception(self, *context: Any) -> Any:
         """Let Flask report and answer an exception, if it is still to be reported.

@@ -10,7 +10,7 @@ from flask.sessions import SecureCookieSessionInterface
 from flask.signals import request_started
 
 from ..core.delivery.delivery import Delivery
-from .claims import claimed_delivery
+from .claimed_request import claimed_delivery
 from .webhooks import declared_behind
 from .worker import worker_behind
 

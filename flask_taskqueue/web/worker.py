@@ -23,7 +23,7 @@ from ..core.tasks.spec import HandlerOptions, SpecOptions, TaskSpec
 from ..core.tasks.task import Task, TaskActions
 from ..runtime import Runtime
 from .calls import json_object, response_of, returned, spec_of
-from .claims import claimed_delivery
+from .claimed_request import claimed_delivery, judges_itself
 from .current_task import CurrentTask, handling
 from .guard import is_stale, rewind, verified, why_refused
 from .middleware import keep_traceback
@@ -119,6 +119,7 @@ class Worker(Generic[P, R]):
                 f"add(url, {{'name': {name!r}}})"
             )
 
+    @judges_itself
     def view(self, **variables: Any) -> Response:
         """Answer a request, or refuse it unless it comes from this application's dispatcher.
 

@@ -23,7 +23,7 @@ from ...process.logs import get_logger
 from ...process.stop_signals import guard, is_stopping, prepare
 from ...process.threads import NoThreadError, at_exit, start_thread
 from ...runtime import Runtime
-from ..claims import claimed_delivery
+from ..claimed_request import claimed_delivery
 from ..current_task import handling
 from ..guard import verified
 from .app_checks import check_application

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import wraps
 from inspect import iscoroutinefunction
-from typing import Any
+from types import MethodType
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from flask import Flask, Request, has_request_context, request
-from flask.signals import request_started
 from werkzeug.routing import RequestRedirect
 
 from ..core.delivery import verdict as verdicts
@@ -22,6 +21,7 @@ from .calls import returned
 from .incoming import IncomingRequest
 
 View = Callable[..., Any]
+V = TypeVar("V", bound=View)
 Keep = Callable[[Delivery | IncomingRequest, BaseException], object]
 """A function that keeps what a view raised."""
 
@@ -34,23 +34,30 @@ class _Claim:
     """The request that makes the claim: the first one that begins."""
 
 
+_JUDGES = "taskqueue_judges_itself"
 _claim: ContextVar[_Claim | None] = ContextVar("flask_taskqueue.claim", default=None)
 
 
-@contextmanager
-def claimed(app: Flask, delivery: Delivery | IncomingRequest | None) -> Iterator[None]:
-    """Have the next request of an app be this delivery; with None, have it be none."""
+def claim_next(app: Flask, delivery: Delivery | IncomingRequest | None) -> Callable[[], None]:
+    """Have the next request of an app be this delivery; with None, have it be none.
+
+    Returns what ends that.
+    """
     token = _claim.set(None if delivery is None else _Claim(app, delivery))
-    try:
-        yield
-    finally:
-        _claim.reset(token)
+    return lambda: _claim.reset(token)
+
+
+def begin_request(app: Flask) -> None:
+    """Note the request that has just begun as the one that makes the claim, if it is the first."""
+    found = _claim.get()
+    if found is not None and found.request is None and found.app is app:
+        found.request = _request()
 
 
 def is_within_delivery(app: Flask | None = None) -> bool:
     """Return whether a delivery to an app, or to any, is being answered here."""
-    claim = _claim.get()
-    return claim is not None and app in (None, claim.app)
+    found = _claim.get()
+    return found is not None and app in (None, found.app)
 
 
 def claimed_delivery(app: Flask) -> Delivery | IncomingRequest | None:
@@ -59,12 +66,21 @@ def claimed_delivery(app: Flask) -> Delivery | IncomingRequest | None:
     Over HTTP the delivery may be a claim that is not proven yet. None if the request is no delivery
     to this app. One that is made within a delivery, perhaps by the same view, is none.
     """
-    claim = _claim.get()
-    if claim is None or claim.app is not app:
+    found = _claim.get()
+    if found is None or found.app is not app:
         return None
-    if claim.request is not None and has_request_context() and claim.request is not _request():
+    if found.request is not None and has_request_context() and found.request is not _request():
         return None
-    return claim.delivery
+    return found.delivery
+
+
+def judges_itself(view: V) -> V:
+    """Mark a method as a view that gives the verdict on itself, so that nobody need watch it.
+
+    A function around it, that a decorator has made, is watched.
+    """
+    setattr(view, _JUDGES, True)
+    return view
 
 
 def watch(app: Flask, keep: Keep) -> None:
@@ -72,7 +88,6 @@ def watch(app: Flask, keep: Keep) -> None:
 
     ``keep`` is called with what a view raises.
     """
-    request_started.connect(_begin, app)
     app.view_functions = _Views(app, app.view_functions, keep)
 
 
@@ -95,13 +110,15 @@ class _Views(dict[str, View]):
 
     def __getitem__(self, endpoint: str) -> View:
         view = super().__getitem__(endpoint)
-        claim = claimed_delivery(self._app)
-        if claim is None or request.endpoint != endpoint:
+        if _claim.get() is None or (type(view) is MethodType and _JUDGES in view.__dict__):
             return view
-        return self._watched(view, claim)
+        claimed = claimed_delivery(self._app)
+        if claimed is None or request.endpoint != endpoint:
+            return view
+        return self._watched(view, claimed)
 
-    def _watched(self, view: View, claim: Delivery | IncomingRequest) -> View:
-        noting = _Noting(self._app, claim, self._keep)
+    def _watched(self, view: View, claimed: Delivery | IncomingRequest) -> View:
+        noting = _Noting(self._app, claimed, self._keep)
         if iscoroutinefunction(view):
 
             @wraps(view)
@@ -155,12 +172,6 @@ def of_routing(error: Exception) -> Verdict | None:
         return None
     moved = urlsplit(error.new_url).path if isinstance(error, RequestRedirect) else None
     return Verdict("no-route", error=moved)
-
-
-def _begin(app: Flask, **_: object) -> None:
-    claim = _claim.get()
-    if claim is not None and claim.app is app and claim.request is None:
-        claim.request = _request()
 
 
 def _request() -> Request:
