@@ -55,8 +55,8 @@ def lease_tasks(
     """Lease up to ``limit`` due tasks of a pull queue for ``seconds``, and return them.
 
     With ``by_tag`` all of them have the same tag: the one given, or that of the task which has been
-    due longest. No other caller can lease them during that time. From a paused queue
-    nothing is leased. The leases follow the transaction rule of ``tasks.add``.
+    due longest. No other caller can lease them during that time. From a paused queue nothing is
+    leased. The leases follow the transaction rule of ``tasks.add``.
     """
     queue, pulls = pull_queue(runtime, name), runtime.store.pulls
 

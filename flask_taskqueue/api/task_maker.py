@@ -23,13 +23,13 @@ from ..core.tasks.forwarded import check_forwardable
 from ..core.tasks.handover import awaiting, has_reply, take_out
 from ..core.tasks.options import (
     check_deadline,
+    check_due_before_expiry,
     check_flag,
     check_mode,
     check_priority,
     conflict,
     expiry,
     lock,
-    refuse_unborn,
     resolve_delay,
     retry_json,
 )
@@ -249,7 +249,7 @@ class TaskMaker:
         now = datetime.now(UTC)
         delay = resolve_delay(eta, options.get("countdown"), now=now, max_eta=limit)
         ends = expiry(options.get("expires"))
-        refuse_unborn(delay, ends, now)
+        check_due_before_expiry(delay, ends, now)
         when: dict[str, Any] = (
             {"eta": eta}
             if eta is not None or delay is None

@@ -28,7 +28,7 @@ class UserRPC:
     ) -> None:
         self.deadline = deadline
         self.callback = callback
-        self._has_warned = False
+        self._has_called_back = False
         self._error: Error | None = None
         self._result: Callable[[], Any] | None = None
 
@@ -49,8 +49,8 @@ class UserRPC:
         """Return at once, because the call is over, having called the callback the first time."""
         if self._result is None and self._error is None:
             raise RuntimeError("this rpc was given to no call: pass it as rpc=")
-        if not self._has_warned:
-            self._has_warned = True
+        if not self._has_called_back:
+            self._has_called_back = True
             if self.callback is not None:
                 self.callback()
 

@@ -104,7 +104,7 @@ class Forwarder:
         forwarding = self._store.forwarding
 
         def work(connection: sa.Connection) -> list[Death]:
-            done = [_lease(record) for record, error in results if error is None]
+            done = [record.lease for record, error in results if error is None]
             forwarding.handed_over(connection, done)
             dead: list[Death] = []
             for record, error in results:
@@ -113,7 +113,7 @@ class Forwarder:
                     if forwarding.refuse(connection, record, why):
                         dead.append((record, permanent(why)))
                 elif isinstance(error, UnavailableError):
-                    forwarding.put_back(connection, [_lease(record)], why)
+                    forwarding.put_back(connection, [record.lease], why)
             return dead
 
         noted = self._done(work, *(record for record, _ in results))
@@ -255,10 +255,6 @@ def forwarded_queues(
         for queue in configured
         if queue.engine == CLOUDTASKS and (only is None or queue.name in only)
     )
-
-
-def _lease(record: Record) -> tuple[str, str]:
-    return record.lease
 
 
 def _each(records: Sequence[Record], call: Callable[[Record], Exception | None]) -> list[Result]:

@@ -38,7 +38,7 @@ def send_guarded(signal: NamedSignal, app: Flask, **values: object) -> None:
     for receiver in signal.receivers_for(app):
         try:
             receiver(app, **values)
-        except Exception:
+        except Exception:  # it is the app's code, and the others are to be told all the same
             _logger.exception("a receiver of the signal %s raised", signal.name)
 
 

@@ -145,7 +145,9 @@ def expiry(expires: Any) -> dict[str, Any]:
     return {"expires_in": duration_micros(number)}
 
 
-def refuse_unborn(delay: timedelta | None, expires: Mapping[str, Any], now: datetime) -> None:
+def check_due_before_expiry(
+    delay: timedelta | None, expires: Mapping[str, Any], now: datetime
+) -> None:
     """Raise `InvalidTaskError` if a task that is due only after ``delay`` expires before.
 
     ``expires`` is as `expiry` returns it. What was due before is left to the dispatcher.
