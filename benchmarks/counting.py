@@ -141,8 +141,8 @@ def main() -> None:
             )
         counted = by_counting()
         agree = all(
-            getattr(one, state) == counted.get((one.queue, state), 0)
-            for one in tasks.statistics()
+            getattr(counts, state) == counted.get((counts.queue, state), 0)
+            for counts in tasks.statistics()
             for state in SHARES
         )
         print(

@@ -33,7 +33,9 @@ def idle(app: Flask, seconds: float) -> tuple[float, float]:
     after = resource.getrusage(resource.RUSAGE_SELF)
     runtime.stop()
     used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return 60 * used / seconds, sum(not one.startswith("BEGIN") for one in statements) / seconds
+    return 60 * used / seconds, sum(
+        not statement.startswith("BEGIN") for statement in statements
+    ) / seconds
 
 
 def main() -> None:

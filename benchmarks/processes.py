@@ -41,7 +41,7 @@ def watch(engine: sa.Engine, done: threading.Event, found: Tally[str]) -> None:
 
 def succeeded(app: Flask) -> int:
     """How many tasks have ended."""
-    return sum(one.succeeded for one in db_tasks.statistics())
+    return sum(counts.succeeded for counts in db_tasks.statistics())
 
 
 def rate(app: Flask, tasks: int, processes: int) -> tuple[float, float]:
@@ -51,7 +51,7 @@ def rate(app: Flask, tasks: int, processes: int) -> tuple[float, float]:
     queue = db_tasks.queue("default")
     queue.pause()
     try:
-        while sum(one.is_alive for one in db_tasks.dispatchers()) < processes:
+        while sum(dispatcher.is_alive for dispatcher in db_tasks.dispatchers()) < processes:
             time.sleep(0.1)
         db_tasks.add_many(nothing.spec() for _ in range(tasks))
         queue.resume()
@@ -74,7 +74,7 @@ def _reached(app: Flask, number: int, family: list[psutil.Process]) -> tuple[flo
     """
     while succeeded(app) < number:
         time.sleep(0.02)
-    return time.perf_counter(), sum(sum(one.cpu_times()[:2]) for one in family)
+    return time.perf_counter(), sum(sum(sample.cpu_times()[:2]) for sample in family)
 
 
 def _name(processes: int) -> str:

@@ -130,10 +130,10 @@ def main() -> None:
             while len(seen := attempts(app)) < 2 or time.time() < seen[0][0] + given.seconds + 1:
                 time.sleep(0.5)
         finally:
-            for one in running:
-                one.terminate()
-            for one in running:
-                one.wait(30)
+            for process in running:
+                process.terminate()
+            for process in running:
+                process.wait(30)
         report(attempts(app), rate, given.bucket_size, given.seconds)
         tables.task.metadata.drop_all(
             app.extensions["taskqueue"].store.database.engine, tables=tables.all

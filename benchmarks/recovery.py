@@ -47,8 +47,8 @@ def killed_with_supervisor(number: int) -> float:
         os.killpg(os.getpgid(first.pid), signal.SIGKILL)
         return (begun(number, 2, limit=120).at - at) / 1e9
     finally:
-        for one in running:
-            ended(one)
+        for process in running:
+            ended(process)
 
 
 def main() -> None:

@@ -71,7 +71,7 @@ def bare_inserts(
     plain = sa.Table(
         "bench_plain",
         sa.MetaData(),
-        *(sa.Column(one.name, one.type, primary_key=one.primary_key) for one in task.c),
+        *(sa.Column(column.name, column.type, primary_key=column.primary_key) for column in task.c),
     )
     plain.drop(engine, checkfirst=True)
     plain.create(engine)
@@ -94,9 +94,9 @@ def bare_inserts(
         return [{**row, "id": f"{next(counter):026d}"} for _ in range(number)]
 
     def singly(number: int) -> None:
-        for one in rows(number):
+        for row in rows(number):
             with engine.begin() as connection:
-                connection.execute(sa.insert(plain), one)
+                connection.execute(sa.insert(plain), row)
 
     def many(number: int) -> None:
         for start in range(0, number, 500):

@@ -202,7 +202,7 @@ class TaskQueue(Declarations, RunTimeQueues):
         Raises what `schedule` and `add` raise, and `InvalidScheduleError` for a name that another
         schedule has.
         """
-        one = DeclaredSchedule.of(
+        declared = DeclaredSchedule.of(
             name,
             scheduled_spec(url, params, options),
             schedule,
@@ -211,7 +211,7 @@ class TaskQueue(Declarations, RunTimeQueues):
             overlap=overlap,
             description=description,
         )
-        schedules.add(self._runtime, one, transactional)
+        schedules.add(self._runtime, declared, transactional)
 
     def statistics(self) -> list[QueueStatistics]:
         """Return the statistics of every queue that was ever configured, sorted by name."""

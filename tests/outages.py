@@ -128,10 +128,10 @@ def _connected(address: str | tuple[str, int]) -> socket.socket:
 
 
 def _cut(*ends: socket.socket) -> None:
-    for one in ends:
+    for end in ends:
         with suppress(OSError):
-            one.shutdown(socket.SHUT_RDWR)
-        one.close()
+            end.shutdown(socket.SHUT_RDWR)
+        end.close()
 
 
 def _postgresql(url: str) -> Switch:

@@ -96,7 +96,8 @@ def test_what_is_generated_is_made_from_the_code() -> None:
     """
     generate = import_from(ROOT / "docs/generate.py")
     assert all(
-        f"### `TASKQUEUE_{one.name.upper()}`\n" in generate.settings() for one in fields(Settings)
+        f"### `TASKQUEUE_{field.name.upper()}`\n" in generate.settings()
+        for field in fields(Settings)
     )
     assert all(f"| `{name}` |" in generate.schema() for name in Record._fields)
     assert all(meaning in generate.schema() for meaning in generate.MEANINGS.values())
@@ -118,7 +119,7 @@ def test_what_is_generated_is_made_from_the_code() -> None:
 def test_each_setting_is_in_one_group_with_an_example_that_changes_it() -> None:
     """No example is refused, and none says what holds anyway."""
     generate = import_from(ROOT / "docs/generate.py")
-    names = [one.name for one in fields(Settings)]
+    names = [field.name for field in fields(Settings)]
     assert sorted(" ".join(generate.GROUPS.values()).split()) == sorted(names)
     assert sorted(generate.EXAMPLES) == sorted(names)
     for name, text in generate.EXAMPLES.items():
@@ -193,7 +194,7 @@ def test_every_header_is_documented() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [name for name, one in vars(signals).items() if isinstance(one, NamedSignal)]
+    "name", [name for name, var in vars(signals).items() if isinstance(var, NamedSignal)]
 )
 def test_every_signal_is_documented(name: str) -> None:
     """It is public, and in the table with the arguments that its own words name."""
@@ -226,9 +227,9 @@ def test_the_dashboard_for_grafana_and_the_alerts_name_metrics_that_exist() -> N
     queries += [rule["expr"] for group in alerts["groups"] for rule in group["rules"]]
     assert len(queries) > 15
     known = {
-        f"{one.shown}{suffix}": one
-        for one in METRICS
-        for suffix in (("_bucket",) if one.kind == "histogram" else ("",))
+        f"{metric.shown}{suffix}": metric
+        for metric in METRICS
+        for suffix in (("_bucket",) if metric.kind == "histogram" else ("",))
     }
     for query in queries:
         found = re.findall(r"\b(taskqueue_\w+)(?:\{([^}]*)\})?", query)
@@ -247,7 +248,9 @@ def test_every_signal_is_documented_and_public(name: str) -> None:
     assert name in flask_taskqueue.__all__
 
 
-@pytest.mark.parametrize("name", [one.name for one in fields(QueueSettings) if one.name != "name"])
+@pytest.mark.parametrize(
+    "name", [field.name for field in fields(QueueSettings) if field.name != "name"]
+)
 def test_every_setting_of_a_queue_is_documented(name: str) -> None:
     """In the page about queues."""
     assert f"`{name}`" in (ROOT / "docs/queues.md").read_text(encoding="utf-8")

@@ -219,7 +219,7 @@ class TestThumbnails:
 
 def contacts(number: int, *, broken: bool = False) -> BytesIO:
     """A CSV file of contacts."""
-    lines = ["name,email", *(f"N{one},{one}@shop.example" for one in range(number))]
+    lines = ["name,email", *(f"N{item},{item}@shop.example" for item in range(number))]
     return BytesIO("\n".join([*lines, *(["Nobody,"] if broken else [])]).encode())
 
 
@@ -263,7 +263,7 @@ class TestUpload:
         with app.taskqueue.chaos(crash=True):
             app.taskqueue.run_due()
         app.taskqueue.run_all()
-        assert len({one.email for one in app.rows("Contact")}) == 250
+        assert len({row.email for row in app.rows("Contact")}) == 250
         assert len(app.rows("Contact")) == 250
 
     def test_a_broken_row_is_shown_to_whoever_waits(

@@ -125,7 +125,9 @@ def delete_named(
         ids = tasks.ids_of(connection, queue, names)
         refuse_own_task(runtime, sorted(ids.values()), transactional)
         deleted = {
-            one for one in sorted(ids.values()) if tasks.delete_some(connection, Filter(ids=[one]))
+            task_id
+            for task_id in sorted(ids.values())
+            if tasks.delete_some(connection, Filter(ids=[task_id]))
         }
         return [ids.get(name) in deleted for name in names]
 

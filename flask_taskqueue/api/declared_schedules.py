@@ -115,32 +115,32 @@ class DeclaredSchedules:
     def __init__(self) -> None:
         self._declared: dict[str, DeclaredSchedule] = {}
 
-    def add(self, one: DeclaredSchedule) -> None:
+    def add(self, schedule: DeclaredSchedule) -> None:
         """Declare a schedule.
 
         The same one may be declared again, as an app factory does. A different one with that name
         raises `InvalidScheduleError`.
         """
-        known = self._declared.setdefault(one.name, one)
-        if (known.schedule, known.target) != (one.schedule, one.target):
+        known = self._declared.setdefault(schedule.name, schedule)
+        if (known.schedule, known.target) != (schedule.schedule, schedule.target):
             raise InvalidScheduleError(
-                f"there are two schedules named {one.name!r}: give one another name"
+                f"there are two schedules named {schedule.name!r}: give one another name"
             )
-        self._declared[one.name] = one
+        self._declared[schedule.name] = schedule
 
     def check(self, queues: Mapping[str, QueueSettings]) -> None:
         """Check that the queues of the schedules declared so far are configured.
 
         Raises `UnknownQueueError`.
         """
-        for one in self._declared.values():
-            one.check(queues)
+        for schedule in self._declared.values():
+            schedule.check(queues)
 
     def of_app(
         self, new_task: MakeTask, of_the_application: Iterable[DeclaredSchedule] = ()
     ) -> FoundSchedules:
         """Return the schedules of one app: those declared here, and the app's own."""
-        own = {one.name: one for one in of_the_application}
+        own = {schedule.name: schedule for schedule in of_the_application}
         return FoundSchedules(lambda: {**own, **self._declared}, new_task)
 
 
@@ -166,11 +166,11 @@ class FoundSchedules:
         Raises `TransientError`.
         """
         found: list[ScheduleDefinition] = []
-        for name, one in self._find_declared().items():
+        for name, schedule in self._find_declared().items():
             if name in known:
                 continue
             try:
-                found.append(one.definition(self._new_task))
+                found.append(schedule.definition(self._new_task))
                 self._broken.pop(name, None)
             except TransientError:
                 raise

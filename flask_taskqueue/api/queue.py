@@ -144,8 +144,8 @@ class Queue:
 
         See `Task.delete`.
         """
-        one = [tasks] if isinstance(tasks, Task | str) else list(tasks)
-        ids = [task.id if isinstance(task, Task) else task for task in one]
+        chosen = [tasks] if isinstance(tasks, Task | str) else list(tasks)
+        ids = [task.id if isinstance(task, Task) else task for task in chosen]
         return change_ids(
             self._runtime, Action.DELETE, ids, queue=self.name, transactional=transactional
         )

@@ -125,7 +125,7 @@ class ScheduleEntry:
         ``tasks.add_schedule`` raises, `InvalidScheduleError` for a schedule that was declared in
         code, and `UnknownScheduleError` if it was deleted.
         """
-        one = DeclaredSchedule.of(
+        changed = DeclaredSchedule.of(
             self.name,
             TaskSpec() if task is None else TaskSpec.of(task),
             self.text if schedule is None else schedule,
@@ -139,10 +139,10 @@ class ScheduleEntry:
             name: value for name, value in given.items() if value is not None
         }
         if schedule is not None or timezone is not None:
-            changes |= {"text": one.schedule.text, "timezone": one.schedule.timezone}
+            changes |= {"text": changed.schedule.text, "timezone": changed.schedule.timezone}
         if task is not None:
             find_queue = QueueLookup(self._runtime, transactional)
-            changes["task"] = one.definition(self._runtime.new_task, find_queue).task
+            changes["task"] = changed.definition(self._runtime.new_task, find_queue).task
         added = self._runtime.store.added_schedules
 
         def work(connection: sa.Connection) -> bool:
@@ -177,14 +177,14 @@ class ScheduleEntry:
         )[0]
 
 
-def add(runtime: Runtime, one: DeclaredSchedule, transactional: bool | None) -> None:
+def add(runtime: Runtime, declared: DeclaredSchedule, transactional: bool | None) -> None:
     """Store a schedule beside those that are declared; see `TaskQueue.add_schedule`."""
-    if one.name in _introduce(runtime)[0]:
+    if declared.name in _introduce(runtime)[0]:
         raise InvalidScheduleError(
-            f"schedule {one.name!r} is declared in the code: choose another name, or change the "
-            "code"
+            f"schedule {declared.name!r} is declared in the code: choose another name, or "
+            "change the code"
         )
-    definition = one.definition(runtime.new_task, QueueLookup(runtime, transactional))
+    definition = declared.definition(runtime.new_task, QueueLookup(runtime, transactional))
 
     def work(connection: sa.Connection) -> None:
         runtime.store.added_schedules.add(connection, definition)
@@ -194,7 +194,7 @@ def add(runtime: Runtime, one: DeclaredSchedule, transactional: bool | None) -> 
         work,
         transactional,
         wakes=False,
-        name=lambda _: [f"to add schedule {one.name}"],
+        name=lambda _: [f"to add schedule {declared.name}"],
     )
 
 

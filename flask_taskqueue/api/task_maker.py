@@ -159,7 +159,7 @@ class TaskMaker:
             **lock(options, queue, is_added=queue.name not in self._settings.queues),
             follow_up=pack(following) if following else None,
             keep_result=check_flag("keep_result", options.get("keep_result", False))
-            or any(one.reply_to is not None for one in following),
+            or any(spec.reply_to is not None for spec in following),
             for_worker=worker is not None and target is None,
         )
         if queue.engine is not None:

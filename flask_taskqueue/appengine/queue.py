@@ -80,13 +80,13 @@ class Queue:
         """Begin what `delete_tasks` does; ``get_result()`` of what is returned has its result."""
         tasks, multiple = several(task)
         seen: set[str] = set()
-        for one in tasks:
-            if not one.name or one.was_deleted:
-                what = f"{one.name!r} was deleted already" if one.name else "has no name"
+        for given in tasks:
+            if not given.name or given.was_deleted:
+                what = f"{given.name!r} was deleted already" if given.name else "has no name"
                 raise BadTaskStateError(f"the task {what}, so it cannot be deleted")
-            if one.name in seen:
-                raise DuplicateTaskNameError(f"two tasks are named {one.name!r}")
-            seen.add(one.name)
+            if given.name in seen:
+                raise DuplicateTaskNameError(f"two tasks are named {given.name!r}")
+            seen.add(given.name)
         return (rpc or UserRPC()).make(partial(self._delete, tasks, multiple))
 
     def delete_tasks_by_name(self, task_name: Any) -> Any:
@@ -237,11 +237,11 @@ class QueueStatistics:
         several = isinstance(queue_or_queues, Iterable) and not isinstance(queue_or_queues, str)
         given = list(queue_or_queues) if several else [queue_or_queues]
         if not (
-            all(isinstance(one, str) for one in given)
-            or all(isinstance(one, Queue) for one in given)
+            all(isinstance(queue, str) for queue in given)
+            or all(isinstance(queue, Queue) for queue in given)
         ):
             raise TypeError("statistics are those of queues, or of the names of queues")
-        queues = [Queue(one) if isinstance(one, str) else one for one in given]
+        queues = [Queue(queue) if isinstance(queue, str) else queue for queue in given]
         return (rpc or UserRPC()).make(partial(cls._fetch, queues, several))
 
     @classmethod

@@ -57,4 +57,6 @@ def subject_of_filter(runtime: Runtime, task_filter: Filter, default: str = "all
         "q": task_filter.search,
     }
     state = default if task_filter.state is None else task_filter.state.value
-    return selection_subject(state, {name: one for name, one in given.items() if one is not None})
+    return selection_subject(
+        state, {name: value for name, value in given.items() if value is not None}
+    )

@@ -22,7 +22,7 @@ def circuits(as_json: bool) -> None:
     """List the receivers that keep failing, to which only probes are sent."""
     found = open_circuits(current_runtime())
     if as_json:
-        echo_json([asdict(one) for one in found])
+        echo_json([asdict(circuit) for circuit in found])
         return
     if not found:
         chatter("No circuit is open.")
@@ -31,13 +31,13 @@ def circuits(as_json: bool) -> None:
         ["RECEIVER", "FAILURES", "LAST FAILURE", "FAILING SINCE", "NEXT PROBE"],
         [
             [
-                one.target,
-                str(one.failures),
-                one.failure,
-                utc(one.failing_since),
-                utc(one.next_probe_at),
+                circuit.target,
+                str(circuit.failures),
+                circuit.failure,
+                utc(circuit.failing_since),
+                utc(circuit.next_probe_at),
             ]
-            for one in found
+            for circuit in found
         ],
     )
 

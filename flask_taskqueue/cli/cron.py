@@ -132,12 +132,12 @@ def add_schedule(
     """
     given = {rule: options[rule] for rule in ("misfire", "overlap") if options[rule] is not None}
     spec = spec_of(url, options)
-    one = DeclaredSchedule.of(
+    declared = DeclaredSchedule.of(
         name, spec, schedule, timezone, description=options["description"], **given
     )
     runtime = current_runtime()
     with logged(runtime, "add-cron", f"{name}: {schedule}"):
-        add_entry(runtime, one, None)
+        add_entry(runtime, declared, None)
     echo_change("add", name, True, as_json, f"Added {name}.")
 
 

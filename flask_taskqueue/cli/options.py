@@ -77,7 +77,7 @@ class Commands(AppGroup):
     def __init__(self, name: str, *, help: str, sections: Sections) -> None:
         super().__init__(name, help=help)
         self._sections = sections
-        for command, _ in (one for section in sections.values() for one in section):
+        for command, _ in (entry for section in sections.values() for entry in section):
             self.add_command(command)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -51,7 +51,7 @@ def _operation(
     queue: QueueName,
     items: Sequence[Any],
     most: int,
-    one: Callable[[Any], Reply | None],
+    do_one: Callable[[Any], Reply | None],
 ) -> Reply:
     """Return the operation of a batch, which is done. Raises `RpcError` for none or too many."""
     if not 1 <= len(items) <= most:
@@ -62,7 +62,7 @@ def _operation(
     for number, item in enumerate(items):
         try:
             with translated(context.runtime):
-                done.append(one(item))
+                done.append(do_one(item))
         except RpcError as error:
             failed[str(number)] = error.status
     state = "SUCCEEDED" if not failed else "PARTIALLY_SUCCEEDED" if done else "FAILED"

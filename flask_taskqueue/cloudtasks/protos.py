@@ -73,7 +73,8 @@ def methods() -> Mapping[str, Method]:
     for version, rpcs in RPCS.items():
         for rpc in rpcs.values():
             request, reply = (
-                _message(_PACKAGES[version], one.name) for one in (rpc.request, rpc.reply)
+                _message(_PACKAGES[version], message_type.name)
+                for message_type in (rpc.request, rpc.reply)
             )
             if request is not None and reply is not None:
                 found[rpc.grpc_path] = Method(rpc, request, reply)

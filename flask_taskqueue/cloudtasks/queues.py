@@ -40,7 +40,9 @@ def list_all(context: Context, fields: Fields) -> Reply:
     runtime = context.runtime
     rows = _rows(context)
     added = runtime.store.read(
-        lambda connection: {one.name: one for one in runtime.store.added_queues.all(connection)}
+        lambda connection: {
+            queue.name: queue for queue in runtime.store.added_queues.all(connection)
+        }
     )
     known = {**added, **runtime.settings.queues}
     names = sorted(name for name in known if name > after)

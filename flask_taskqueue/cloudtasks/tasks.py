@@ -236,7 +236,7 @@ def _readable(read: Callable[[], T]) -> T | None:
 
 def _headers(stored: str | None) -> Mapping[str, str]:
     found = json.loads(stored) if stored else {}
-    if not isinstance(found, dict) or not all(isinstance(one, str) for one in found.values()):
+    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
         raise ValueError
     return found
 

@@ -59,20 +59,20 @@ def run(runtime: Runtime, name: str) -> PlannedAction:
 
 def add(runtime: Runtime) -> PlannedAction:
     """Add a schedule beside those that code declares."""
-    name, text, timezone, url = (_field(one) for one in ("name", "schedule", "timezone", "url"))
+    name, text, timezone, url = (_field(field) for field in ("name", "schedule", "timezone", "url"))
     if not url:
         raise InvalidScheduleError("the schedule has no URL: give that of the task that it adds")
     options: ScheduleOptions = {}
     if body := _field("json"):
         options["json"] = _document(body)
-    one = DeclaredSchedule.of(
+    declared = DeclaredSchedule.of(
         name,
         TaskSpec(url, **options),
         text,
         timezone or "UTC",
         description=_field("description") or None,
     )
-    return PlannedAction("add-cron", f"{name}: {text}", partial(add_entry, runtime, one, None))
+    return PlannedAction("add-cron", f"{name}: {text}", partial(add_entry, runtime, declared, None))
 
 
 def change(runtime: Runtime, name: str) -> PlannedAction:

@@ -83,9 +83,9 @@ def _lines(runtime: Runtime, attempts: Iterable[EndedAttempt]) -> list[HandlerLi
         return Place(handler.name, method, handler.rule, fixed)
 
     found: dict[Place, list[EndedAttempt]] = defaultdict(list)
-    for one in attempts:
-        path = one.url.partition("?")[0]
-        found[place(one.method, path, one.target)].append(one)
+    for attempt in attempts:
+        path = attempt.url.partition("?")[0]
+        found[place(attempt.method, path, attempt.target)].append(attempt)
     lines = [_line(where, of_place) for where, of_place in found.items()]
     return sorted(
         lines, key=lambda line: (-line.attempts, line.handler or "", line.rule, line.method)
@@ -94,19 +94,19 @@ def _lines(runtime: Runtime, attempts: Iterable[EndedAttempt]) -> list[HandlerLi
 
 def _line(place: Place, attempts: Sequence[EndedAttempt]) -> HandlerLine:
     took = sorted(
-        max(0, one.finished_at - one.started_at) / SECOND
-        for one in attempts
-        if one.reason == "success"
+        max(0, attempt.finished_at - attempt.started_at) / SECOND
+        for attempt in attempts
+        if attempt.reason == "success"
     )
     return HandlerLine(
         handler=place.handler,
         method=place.method,
         rule=place.rule,
         url=place.url,
-        queues=sorted({one.queue for one in attempts}),
+        queues=sorted({attempt.queue for attempt in attempts}),
         attempts=len(attempts),
         failures=len(attempts) - len(took),
         p50=percentile(took, 0.5),
         p95=percentile(took, 0.95),
-        last_at=to_datetime(max(one.finished_at for one in attempts)),
+        last_at=to_datetime(max(attempt.finished_at for attempt in attempts)),
     )

@@ -59,7 +59,7 @@ def save() -> BaseResponse:
     given = SavedFilter(name, _checked(request.form))
     if not given.arguments:
         raise BadRequest("There is no filter to save: this list shows every task.")
-    kept = [one for one in saved_filters() if one.name != name]
+    kept = [saved for saved in saved_filters() if saved.name != name]
     if len(kept) >= _MOST:
         raise BadRequest(f"{_MOST} filters are saved, which is the most: forget one of them first.")
     return _answer([*kept, given], given.arguments, "save-filter")
@@ -68,14 +68,14 @@ def save() -> BaseResponse:
 def forget() -> BaseResponse:
     """Forget the filter that the form names."""
     name = _named(request.form.get("name", ""))
-    kept = [one for one in saved_filters() if one.name != name]
+    kept = [saved for saved in saved_filters() if saved.name != name]
     return _answer(kept, {}, "forget-filter")
 
 
 def _answer(filters: Sequence[SavedFilter], shown: Mapping[str, Any], did: str) -> BaseResponse:
     """Redirect to a list, with the cookie that holds the filters."""
     response: Response | BaseResponse = redirect(url_for(".tasks", **shown, did=did), 303)
-    document = json.dumps({one.name: dict(one.arguments) for one in filters})
+    document = json.dumps({saved.name: dict(saved.arguments) for saved in filters})
     text = base64.urlsafe_b64encode(document.encode()).decode()
     if len(text) > _ROOM:
         raise BadRequest("The saved filters are too long together: forget one of them first.")

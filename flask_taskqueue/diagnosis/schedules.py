@@ -35,12 +35,13 @@ def check(runtime: Runtime) -> Iterator[Finding]:
                 f"or delete it: flask taskqueue cron delete {row.name}",
                 "schedules",
             )
-    for one in store.declared_schedules.outdated(rows, declared.values()):
-        if one.name in rows:
+    for schedule in store.declared_schedules.outdated(rows, declared.values()):
+        if schedule.name in rows:
             yield Finding(
                 "warning",
-                f"schedule {one.name} is stored as another release declares it "
-                f"({rows[one.name].text}): a dispatcher of that release was the last to look at it",
+                f"schedule {schedule.name} is stored as another release declares it "
+                f"({rows[schedule.name].text}): a dispatcher of that release was the last to look "
+                "at it",
                 "start a dispatcher of this release, or end those of the other",
                 "schedules#roll-out",
             )

@@ -124,16 +124,16 @@ class Claimer:
         begun yet.
         """
         self._claims.takeovers.ended.clear()  # an earlier try of this transaction has failed
-        if free <= 0 or any(one.age < one.delivery.alone_for for one in running):
+        if free <= 0 or any(run.age < run.delivery.alone_for for run in running):
             return Claimed([])
         expired = self.last_look.expired(lanes)
-        if self._suspects_turn and not beside and not any(one.delivery.suspect for one in running):
+        if self._suspects_turn and not beside and not any(run.delivery.suspect for run in running):
             trial = self._try_suspect(connection, expired, running)
             if trial is not None:
                 self._suspects_turn = not trial.alone
                 return trial
         self._suspects_turn = True
-        shares, self._unknown = self._slow.shares(one.delivery.record for one in running)
+        shares, self._unknown = self._slow.shares(run.delivery.record for run in running)
         for host, share in shares.items():
             self.last_look.slowdowns.setdefault(host, share)
         self._claims.put_off_any = False
@@ -208,7 +208,7 @@ class Claimer:
         for lane in expired:
             if not self._claims.takeovers.has_suspect(connection, lane, self._kept()):
                 continue
-            if not may_take_suspect(one.age for one in running):
+            if not may_take_suspect(run.age for run in running):
                 return self._claimed([])
             suspect = self._take_over(connection, lane, suspects=True)
             if suspect is not None:
@@ -229,9 +229,9 @@ class Claimer:
             if lane in expired:
                 while (
                     len(taken) < free
-                    and (one := self._take_over(connection, lane, suspects=False)) is not None
+                    and (record := self._take_over(connection, lane, suspects=False)) is not None
                 ):
-                    taken.append(one)
+                    taken.append(record)
             if lane in due and len(taken) < free:
                 taken += self._claim(connection, lane, free - len(taken))
         return taken
@@ -290,8 +290,8 @@ class Claimer:
 
         A crash of the process now condemns no suspect, because none is alone in it.
         """
-        suspects = [one.delivery.lease for one in running if one.delivery.suspect]
-        suspects += [one.lease for one in taken if is_poison(one)]
+        suspects = [run.delivery.lease for run in running if run.delivery.suspect]
+        suspects += [record.lease for record in taken if is_poison(record)]
         if suspects and taken and len(taken) + len(running) + beside > 1:
             self._claims.takeovers.excuse_crash(connection, suspects)
         return taken

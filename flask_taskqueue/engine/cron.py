@@ -62,7 +62,9 @@ class Cron:
     @property
     def declared(self) -> Mapping[str, ScheduleDefinition]:
         """The schedules that the application declares, by name, whatever is stored."""
-        self._declared |= {one.name: one for one in self._find_undeclared(self._declared)}
+        self._declared |= {
+            schedule.name: schedule for schedule in self._find_undeclared(self._declared)
+        }
         return self._declared
 
     def tick(self, now: datetime | None = None) -> float:
@@ -84,12 +86,12 @@ class Cron:
         """
         instant, rows = self._look(None)
         known = {row.name for row in rows}
-        for name, one in self.declared.items():
+        for name, schedule in self.declared.items():
             if name not in known:
                 introduce = partial(
                     self._store.declared_schedules.introduce,
-                    one=one,
-                    next_at=self._next_of(one, instant),
+                    definition=schedule,
+                    next_at=self._next_of(schedule, instant),
                 )
                 self._store.transact(introduce)
 
@@ -108,11 +110,15 @@ class Cron:
         instant, rows = self._look(now)
         if self._declare(rows, instant) | self._set_right(rows, instant):
             _, rows = self._look(now)
-        due = {name: one for name, one in Waiting.of(rows).items() if one.next_at <= instant}
-        for name, one in sorted(due.items()):
-            if one.is_added or name in self.declared:
+        due = {
+            name: schedule
+            for name, schedule in Waiting.of(rows).items()
+            if schedule.next_at <= instant
+        }
+        for name, schedule in sorted(due.items()):
+            if schedule.is_added or name in self.declared:
                 self._fire(name, instant)
-            elif instant - one.next_at > _GONE:
+            elif instant - schedule.next_at > _GONE:
                 pass_over = partial(self._store.schedules.pass_over, name=name, now=instant)
                 self._is_done(name, pass_over, "cannot be passed over yet")
         if due:
@@ -127,10 +133,13 @@ class Cron:
         )
         waiting = Waiting.of(rows)
         for row in rows:
-            one = declared.get(row.name)
-            if one is None or row.paused_at is not None:
+            schedule = declared.get(row.name)
+            if schedule is None or row.paused_at is not None:
                 self._next.pop(row.name, None)  # what passes during a pause is not missed
-            elif row.name in waiting and (row.text, row.timezone) == (one.text, one.timezone):
+            elif row.name in waiting and (row.text, row.timezone) == (
+                schedule.text,
+                schedule.timezone,
+            ):
                 self._next[row.name] = waiting[row.name].next_at
         return instant, rows
 
@@ -141,11 +150,11 @@ class Cron:
         """
         store = self._store.declared_schedules
         outdated = store.outdated({row.name: row for row in rows}, self.declared.values())
-        for one in outdated:
-            next_at = self._next_of(one, instant)
-            declare = partial(store.declare, one=one, next_at=next_at)
-            if self._is_done(one.name, declare, "cannot be stored as it is declared, yet"):
-                self._next[one.name] = next_at
+        for schedule in outdated:
+            next_at = self._next_of(schedule, instant)
+            declare = partial(store.declare, definition=schedule, next_at=next_at)
+            if self._is_done(schedule.name, declare, "cannot be stored as it is declared, yet"):
+                self._next[schedule.name] = next_at
         return bool(outdated)
 
     def _set_right(self, rows: Sequence[sa.Row[Any]], instant: datetime) -> bool:
@@ -161,36 +170,38 @@ class Cron:
             self._is_done(name, set_right, "cannot be set right yet")
         return bool(ahead)
 
-    def _next_of(self, one: ScheduleDefinition, instant: datetime) -> datetime:
+    def _next_of(self, schedule: ScheduleDefinition, instant: datetime) -> datetime:
         """Return when a schedule fires next: as remembered, or the first time from now on."""
-        return self._next.get(one.name) or Schedule.parse(one.text, one.timezone).next_after(
-            instant
-        )
+        return self._next.get(schedule.name) or Schedule.parse(
+            schedule.text, schedule.timezone
+        ).next_after(instant)
 
     def _wait(self, rows: Sequence[sa.Row[Any]], instant: datetime) -> float:
         """Return the seconds until the next schedule is due, or others may have changed one."""
         waits = [
-            (one.next_at - instant).total_seconds()
-            for name, one in Waiting.of(rows).items()
-            if one.is_added or name in self.declared
+            (schedule.next_at - instant).total_seconds()
+            for name, schedule in Waiting.of(rows).items()
+            if schedule.is_added or name in self.declared
         ]
         return max(_SHORTEST, min([_LOOK_AGAIN, *(wait if wait > 0 else 1.0 for wait in waits)]))
 
     def _fire(self, name: str, instant: datetime) -> None:
         """Fire one schedule, unless what that needs is locked or refused."""
-        store, one = self._store, self.declared.get(name)
+        store, schedule = self._store, self.declared.get(name)
         fire: Callable[[sa.Connection], int] = (
             partial(store.schedules.fire, name=name, now=instant)
-            if one is None
+            if schedule is None
             else partial(
                 store.declared_schedules.fire,
-                one=one,
+                definition=schedule,
                 now=instant,
-                next_at=self._next_of(one, instant),
+                next_at=self._next_of(schedule, instant),
             )
         )
         counts: list[int] = []
-        fired = self._is_done(name, lambda one: counts.append(fire(one)), "cannot fire yet")
+        fired = self._is_done(
+            name, lambda connection: counts.append(fire(connection)), "cannot fire yet"
+        )
         if fired and (added := counts[-1]):
             self.has_added = True
             _logger.info("schedule %s added %d tasks", name, added)

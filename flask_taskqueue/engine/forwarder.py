@@ -93,8 +93,8 @@ class Forwarder:
     def _hand_over(self, queue: str, taken: Sequence[Record]) -> int:
         results = _each(taken, self._create)
         if not self._are_noted(results):
-            for one in results:
-                self._are_noted([one])
+            for result in results:
+                self._are_noted([result])
         failed = [error for _, error in results if isinstance(error, UnavailableError)]
         self._note(queue, failed[0] if failed else None)
         return sum(error is None for _, error in results)

@@ -217,7 +217,7 @@ class Heartbeat:
     def _renew(self) -> None:
         since = lease_clock()
         stopped = self._in_flight.stopped()
-        ended = {one.lease for one in stopped}
+        ended = {delivery.lease for delivery in stopped}
         held = sorted(set(self._in_flight.held()) - ended)
         if held:
             mine, lost = self._store.renew(held, self._lease)
@@ -258,12 +258,12 @@ def renew_for(store: Store, settings: Settings, held_by: str) -> None:
         held = store.leases.held_by(connection, held_by)
         queues = {
             name: store.added_queues.now(connection, name)
-            for name in sorted({one.queue for one, _ in held})
+            for name in sorted({record.queue for record, _ in held})
         }
     leases = [
-        one.lease
-        for one, age in held
-        if age < settings.deadline_of(queues[one.queue], one.deadline) + settings.lease
+        record.lease
+        for record, age in held
+        if age < settings.deadline_of(queues[record.queue], record.deadline) + settings.lease
     ]
     if leases:
         store.renew(leases, settings.lease, tries=1)

@@ -229,7 +229,7 @@ class Pool:
             now = self._began[me] = time.monotonic()
             if (
                 len(self._began) <= self._wanted
-                or sum(now - one < _LONG for one in self._began.values()) <= self._wanted
+                or sum(now - began < _LONG for began in self._began.values()) <= self._wanted
             ):
                 with suppress(IndexError):
                     return self._waiting.popleft()

@@ -89,13 +89,14 @@ class Postponed:
 
     def next_in(self) -> float:
         """Return the seconds until the next try; infinite when nothing is postponed."""
-        return min((one.due for one in self._waiting), default=math.inf) - time.monotonic()
+        due = min((postponed.due for postponed in self._waiting), default=math.inf)
+        return due - time.monotonic()
 
     def end(self, delivery: Delivery, result: AttemptResult | None) -> None:
         """Record a result, or without one release the lease; postpone this if it cannot be done."""
-        one = _PutOff(delivery, result, _FIRST, time.monotonic() + _FIRST)
-        if not self._has_ended(one):
-            self._waiting.append(one)
+        postponed = _PutOff(delivery, result, _FIRST, time.monotonic() + _FIRST)
+        if not self._has_ended(postponed):
+            self._waiting.append(postponed)
             self._in_flight.put_off(delivery)
 
     def try_again(self) -> None:
@@ -104,11 +105,12 @@ class Postponed:
         Raises what `Database.transact` raises in an outage.
         """
         now = time.monotonic()
-        for one in [one for one in self._waiting if one.due <= now][:_AT_ONCE]:
-            one.wait = min(_LONGEST, 2 * one.wait)
-            one.due = now + one.wait
-            if self._has_ended(one):
-                self._waiting.remove(one)
+        due = [postponed for postponed in self._waiting if postponed.due <= now]
+        for postponed in due[:_AT_ONCE]:
+            postponed.wait = min(_LONGEST, 2 * postponed.wait)
+            postponed.due = now + postponed.wait
+            if self._has_ended(postponed):
+                self._waiting.remove(postponed)
 
     def give_back(self, held: Collection[tuple[str, str]], away: Mapping[str, float]) -> int:
         """Give back, at a stop, what is under way or postponed; return how many tasks.
@@ -121,7 +123,7 @@ class Postponed:
         try:
             return self._give_back(held, away, Wait.BRIEFLY)
         except LockedError:
-            return sum(self._give_back_alone(one, away) for one in held)
+            return sum(self._give_back_alone(lease, away) for lease in held)
         except (TaskQueueError, sa.exc.DBAPIError) as error:
             _logger.warning(
                 "%d leases could not be given back and will run out: %s", len(held), error
@@ -136,26 +138,26 @@ class Postponed:
             lambda connection: release(connection, held, begun=True, away=away), wait=wait
         )
 
-    def _give_back_alone(self, one: tuple[str, str], away: Mapping[str, float]) -> int:
+    def _give_back_alone(self, lease: tuple[str, str], away: Mapping[str, float]) -> int:
         try:
-            return self._give_back([one], away, Wait.NOT)
+            return self._give_back([lease], away, Wait.NOT)
         except (TaskQueueError, sa.exc.DBAPIError) as error:
             _logger.warning(
-                "the lease of task %s could not be given back and will run out: %s", one[0], error
+                "the lease of task %s could not be given back and will run out: %s", lease[0], error
             )
             return 0
 
-    def _has_ended(self, one: _PutOff) -> bool:
+    def _has_ended(self, postponed: _PutOff) -> bool:
         """End a delivery unless it is locked or refused; return whether it has ended."""
         refused: list[Exception] = []
-        recorded = self._done(partial(self._end, one=one), refused.append)
-        if refused and one.result is not None:
+        recorded = self._done(partial(self._end, postponed=postponed), refused.append)
+        if refused and postponed.result is not None:
             why = printable(refusal(refused[0]) or repr(refused[0]), _LONGEST_REASON)
-            recorded = self._done(partial(self._end_anyhow, result=one.result, why=why))
-            self._note_refusal(one, why, has_ended=recorded is not None)
+            recorded = self._done(partial(self._end_anyhow, result=postponed.result, why=why))
+            self._note_refusal(postponed, why, has_ended=recorded is not None)
         if recorded is None:
             return False
-        self._in_flight.end(one.delivery)
+        self._in_flight.end(postponed.delivery)
         self._tell(recorded)
         return True
 
@@ -169,11 +171,11 @@ class Postponed:
             return self._store.transact(work, wait=Wait.NOT)
         return None
 
-    def _end(self, connection: sa.Connection, *, one: _PutOff) -> Recorded:
+    def _end(self, connection: sa.Connection, *, postponed: _PutOff) -> Recorded:
         """Record a result, or without one release the lease."""
-        if one.result is not None:
-            return self._store.recording.record(connection, [one.result])
-        self._store.leases.release(connection, [one.delivery.lease])
+        if postponed.result is not None:
+            return self._store.recording.record(connection, [postponed.result])
+        self._store.leases.release(connection, [postponed.delivery.lease])
         return Recorded((), frozenset())
 
     def _end_anyhow(
@@ -190,11 +192,14 @@ class Postponed:
         less = without_values(result, f"its result could not be recorded: {why}")
         return recording.record(connection, [less])
 
-    def _note_refusal(self, one: _PutOff, why: str, *, has_ended: bool) -> None:
+    def _note_refusal(self, postponed: _PutOff, why: str, *, has_ended: bool) -> None:
         """Log why a result is refused, once."""
-        if one.refusal != why:
-            one.refusal = why
+        if postponed.refusal != why:
+            postponed.refusal = why
             then = "it has ended without it" if has_ended else "it is tried again"
             _logger.error(
-                "the result of task %s is refused, and %s: %s", one.delivery.record.id, then, why
+                "the result of task %s is refused, and %s: %s",
+                postponed.delivery.record.id,
+                then,
+                why,
             )

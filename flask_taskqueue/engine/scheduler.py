@@ -74,7 +74,7 @@ class _DaemonExecutor(BaseExecutor):  # type: ignore[misc]
                 job = self._waiting[0]
                 begun = start_thread(self._work, job, name=f"taskqueue-{job.id}")
                 self._waiting.popleft()
-                self._threads = [*(one for one in self._threads if one.is_alive()), begun]
+                self._threads = [*(thread for thread in self._threads if thread.is_alive()), begun]
             self._has_warned = False
         except NoThreadError as error:
             goes_on = threading.main_thread().is_alive()  # the interpreter does

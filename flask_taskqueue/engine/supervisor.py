@@ -142,31 +142,37 @@ class Supervisor:
 
     @property
     def _leaving(self) -> int:
-        return sum(one.pulse.is_leaving for one in self._children.values())
+        return sum(child.pulse.is_leaving for child in self._children.values())
 
     def _let_one_leave(self) -> None:
         """Let a worn child leave, unless too many are leaving already."""
-        for one in self._children.values():
-            if one.pulse.is_worn and not one.pulse.is_leaving and self._leaving <= self._processes:
-                one.pulse.let_leave()
+        for child in self._children.values():
+            if (
+                child.pulse.is_worn
+                and not child.pulse.is_leaving
+                and self._leaving <= self._processes
+            ):
+                child.pulse.let_leave()
                 return
 
     def _lacks_one(self) -> bool:
         return len(self._children) - self._leaving < self._processes
 
     def _fork(self) -> None:
-        one = _Child(dispatcher_id(), time.monotonic(), out_of_memory_kills(), Pulse(self._place()))
+        entry = _Child(
+            dispatcher_id(), time.monotonic(), out_of_memory_kills(), Pulse(self._place())
+        )
         _flush()
         child = os.fork()
         if child:
-            self._children[child] = one
+            self._children[child] = entry
             return
         os.close(self._held)
         for number in self._signals:
             signal.signal(number, signal.SIG_DFL)
         code = 1
         try:
-            code = self._work(one.identity, self._lifeline, one.pulse)
+            code = self._work(entry.identity, self._lifeline, entry.pulse)
         finally:
             _flush()
             os._exit(code)
@@ -174,7 +180,9 @@ class Supervisor:
     def _place(self) -> Replaced:
         """Return what was in the place of the next child before."""
         leaving = (
-            one for one in self._children.values() if one.pulse.is_leaving and not one.has_successor
+            child
+            for child in self._children.values()
+            if child.pulse.is_leaving and not child.has_successor
         )
         former = self._worn.popleft() if self._worn else next(leaving, None)
         if former is None:
@@ -228,17 +236,17 @@ class Supervisor:
         A child that was stopped is left alone: others may take its tasks over.
         """
         now = time.monotonic()
-        for one in self._children.values():
-            if not one.is_silent(now, self._lease):
+        for child in self._children.values():
+            if not child.is_silent(now, self._lease):
                 continue
-            one.sustained_at = now
+            child.sustained_at = now
             try:
-                self._sustain(one.identity)
+                self._sustain(child.identity)
             except (TaskQueueError, sa.exc.SQLAlchemyError) as error:
                 _logger.warning(
                     "the leases of dispatcher %s, which lives but is silent, could not be "
                     "renewed: %s",
-                    one.identity,
+                    child.identity,
                     error,
                 )
 

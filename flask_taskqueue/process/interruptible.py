@@ -46,7 +46,7 @@ def may_be_interrupted(frame: FrameType, outermost: CodeType, called: str = "") 
     ):
         return False
     return not any(
-        one.f_code.co_name in _TURNS or _is_whole(one) for one in stack(frame, outermost)
+        outer.f_code.co_name in _TURNS or _is_whole(outer) for outer in stack(frame, outermost)
     )
 
 
@@ -105,7 +105,7 @@ def _is_whole(frame: FrameType) -> bool:
 
 def _is_of(frame: FrameType, modules: tuple[str, ...]) -> bool:
     name = str(frame.f_globals.get("__name__", ""))
-    return any(name == one or name.startswith(f"{one}.") for one in modules)
+    return any(name == prefix or name.startswith(f"{prefix}.") for prefix in modules)
 
 
 def _is_in_try(frame: FrameType) -> bool:

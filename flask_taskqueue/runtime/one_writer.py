@@ -57,23 +57,25 @@ def making_way(file: str) -> AbstractContextManager[object]:
     Raises `BadTransactionStateError` for a session with changes, because waiting for it would mean
     that this thread waits for itself.
     """
-    if any(one.may_lock(file) for one in inherited()):
+    if any(transaction.may_lock(file) for transaction in inherited()):
         raise BadTransactionStateError(_PARENT_IN_THE_WAY)
-    in_the_way = [one for one in tracked_here(caller()) if one.may_lock(file)]
+    in_the_way = [
+        transaction for transaction in tracked_here(caller()) if transaction.may_lock(file)
+    ]
     if not in_the_way:
         return _NOTHING
-    for one in in_the_way:
-        if one.has_written() or one.in_savepoint:
+    for transaction in in_the_way:
+        if transaction.has_written() or transaction.in_savepoint:
             raise BadTransactionStateError(
                 _OTHER_SESSION_IN_THE_WAY
-                if not _is_own(one)
+                if not _is_own(transaction)
                 else _CHANGES_IN_THE_WAY
-                if one.has_written()
+                if transaction.has_written()
                 else _SAVEPOINT_IN_THE_WAY
             )
     with ExitStack() as stack:
-        for one in in_the_way:
-            stack.enter_context(one.making_way())
+        for transaction in in_the_way:
+            stack.enter_context(transaction.making_way())
         return stack.pop_all()
 
 
@@ -82,10 +84,14 @@ def refuse_other_writers(file: str, connection: sa.Connection) -> None:
 
     That is, on another connection than this, which would wait for it.
     """
-    for one in tracked_here(caller()):
-        if one.connection is not connection and one.may_lock(file) and one.has_written():
+    for transaction in tracked_here(caller()):
+        if (
+            transaction.connection is not connection
+            and transaction.may_lock(file)
+            and transaction.has_written()
+        ):
             raise BadTransactionStateError(
-                _OTHER_CONNECTION_IN_THE_WAY if _is_own(one) else _OTHER_SESSION_IN_THE_WAY
+                _OTHER_CONNECTION_IN_THE_WAY if _is_own(transaction) else _OTHER_SESSION_IN_THE_WAY
             )
 
 
@@ -105,13 +111,13 @@ def refuse_to_wait(
     """
     tracked = tracked_here(caller())
     tables = tables_of(database) if tracked else ""
-    keeping = [one for one in tracked if one.levels.keeps(tables, needed)]
-    others = [one for one in keeping if not _is_own(one)]
+    keeping = [transaction for transaction in tracked if transaction.levels.keeps(tables, needed)]
+    others = [transaction for transaction in keeping if not _is_own(transaction)]
     if len(keeping) > len(others) and not joins:
         raise BadTransactionStateError(_CHANGED_BEFORE)
     if others and database.own_engine:  # without one, all happens on one connection
         shared = isolated()
-        if any(one.connection is not shared for one in others):
+        if any(transaction.connection is not shared for transaction in others):
             raise BadTransactionStateError(_CHANGED_AROUND)
 
 
@@ -124,6 +130,6 @@ def tables_of(database: Database) -> str:
     return f"{url.get_backend_name()} {url.database} {database.tables.task.fullname}"
 
 
-def _is_own(one: TrackedTransaction) -> bool:
+def _is_own(transaction: TrackedTransaction) -> bool:
     """Return whether a transaction is that of the session of the caller's context."""
-    return one.owner is not None and one.owner is caller()
+    return transaction.owner is not None and transaction.owner is caller()

@@ -82,13 +82,13 @@ def current(session: Any) -> Session:
 
 def refuse_autocommit(session: Session) -> None:
     """Raise `BadTransactionStateError` if a connection of the session commits by itself."""
-    if any(one.is_autocommit for one in followed(session)):
+    if any(transaction.is_autocommit for transaction in followed(session)):
         raise BadTransactionStateError(_COMMITS_BY_ITSELF)
 
 
 def refuse_undone(session: Session) -> None:
     """Raise `BadTransactionStateError` if the queue's changes of the transaction are undone."""
-    if any(one.is_undone for one in followed(session)):
+    if any(transaction.is_undone for transaction in followed(session)):
         raise BadTransactionStateError(UNDONE)
 
 
@@ -105,11 +105,11 @@ def has_changes(session: Session) -> bool:
     if not session.is_active and not session.in_nested_transaction():
         return False
     mine = followed(session)
-    if any(one.has_written(ask=False) for one in mine):
+    if any(transaction.has_written(ask=False) for transaction in mine):
         return True
-    if session.new or session.deleted or any(session.is_modified(one) for one in session.dirty):
+    if session.new or session.deleted or any(session.is_modified(row) for row in session.dirty):
         return True
-    return any(one.has_written() for one in mine)
+    return any(transaction.has_written() for transaction in mine)
 
 
 def followed(session: Session) -> list[TrackedTransaction]:
@@ -124,9 +124,9 @@ def connection_of(session: Session, bound: sa.Engine | sa.Connection) -> sa.Conn
     Raises SQLAlchemy's InvalidRequestError if the transaction takes no more changes.
     """
     if session.info.get(_LEFT):
-        for one in followed(session):
-            if one.engine is bound:
-                return one.connection
+        for transaction in followed(session):
+            if transaction.engine is bound:
+                return transaction.connection
     return session.connection(bind_arguments={"bind": bound})
 
 
@@ -149,9 +149,9 @@ def join(
 
 def tracked(session: Session, connection: sa.Connection) -> TrackedTransaction:
     """Return the transaction of one of the session's connections, which is tracked from now on."""
-    for one in followed(session):
-        if one.connection is connection:
-            return one
+    for transaction in followed(session):
+        if transaction.connection is connection:
+            return transaction
     # The transaction began before the session was watched.
     return _follow(session, connection)
 
@@ -165,14 +165,14 @@ def no_commit(session: Session, registry: Any) -> Iterator[None]:
     Other sessions may be.
     """
     kept = followed(session)
-    for one in kept:
-        one.may_commit = False
+    for transaction in kept:
+        transaction.may_commit = False
     try:
         with running(session, registry):
             yield
     finally:
-        for one in kept:
-            one.may_commit = True
+        for transaction in kept:
+            transaction.may_commit = True
 
 
 def _created(session: Session, transaction: SessionTransaction) -> None:
@@ -194,9 +194,9 @@ def _refuse_elsewhere(session: Session, _object: object = None) -> None:
 
 def _follow(session: Session, connection: sa.Connection) -> TrackedTransaction:
     together: list[TrackedTransaction] = session.info.setdefault(_FOLLOWED, [])
-    one = track(connection, together, caller(), shared=connection.in_nested_transaction())
-    together.append(one)
-    return one
+    transaction = track(connection, together, caller(), shared=connection.in_nested_transaction())
+    together.append(transaction)
+    return transaction
 
 
 def _committing(session: Session) -> None:
@@ -219,8 +219,8 @@ def _over(session: Session, *, committed: bool) -> None:
     if session.in_nested_transaction():
         session.info[_LEFT] = True
         return
-    for one in followed(session):
-        one.end(committed=committed)
+    for transaction in followed(session):
+        transaction.end(committed=committed)
 
 
 def _rolled_back_to(session: Session, _transaction: SessionTransaction) -> None:
@@ -228,8 +228,8 @@ def _rolled_back_to(session: Session, _transaction: SessionTransaction) -> None:
 
     It rolled back a savepoint or the whole transaction.
     """
-    for one in followed(session):
-        one.dropped.clear()
+    for transaction in followed(session):
+        transaction.dropped.clear()
 
 
 def _ended(session: Session, transaction: SessionTransaction) -> None:
@@ -239,10 +239,10 @@ def _ended(session: Session, transaction: SessionTransaction) -> None:
         return
     session.info.pop(_KNOWN, None)
     ended: list[TrackedTransaction] = session.info.pop(_FOLLOWED, [])
-    for one in ended:
-        untrack(one)
+    for gone in ended:
+        untrack(gone)
     lost = [
-        name for one in ended for joined in (*one.dropped, *one.joined) for name in joined.names
+        name for gone in ended for joined in (*gone.dropped, *gone.joined) for name in joined.names
     ]
     if lost:
         _logger.warning(
@@ -252,5 +252,5 @@ def _ended(session: Session, transaction: SessionTransaction) -> None:
             ", ".join(lost[:_MOST_NAMED])
             + (f" and {len(lost) - _MOST_NAMED} more" if len(lost) > _MOST_NAMED else ""),
         )
-    for call in dict.fromkeys(call for one in ended for call in one.take_due()):
+    for call in dict.fromkeys(call for gone in ended for call in gone.take_due()):
         call()

@@ -70,24 +70,26 @@ def renew(
         return renewed, set(held) - renewed
     except LockedError:
         renewed, lost = set[Lease](), set[Lease]()
-    for one in sorted(held):
+    for held_lease in sorted(held):
         with suppress(LockedError):
-            is_held = _renew_alone(database, leases, one, lease, tries)
-            (renewed if is_held else lost).add(one)
+            is_held = _renew_alone(database, leases, held_lease, lease, tries)
+            (renewed if is_held else lost).add(held_lease)
     return renewed, lost
 
 
-def _renew_alone(database: Database, leases: Leases, one: Lease, lease: float, tries: int) -> bool:
+def _renew_alone(
+    database: Database, leases: Leases, held_lease: Lease, lease: float, tries: int
+) -> bool:
     try:
         found = database.transact(
-            lambda connection: leases.renew(connection, [one], lease),
+            lambda connection: leases.renew(connection, [held_lease], lease),
             tries=tries,
             wait=Wait.NOT,
         )
         return bool(found)
     except LockedError:
         database.transact(
-            lambda connection: leases.renewals.note(connection, [one], lease),
+            lambda connection: leases.renewals.note(connection, [held_lease], lease),
             tries=tries,
             wait=Wait.NOT,
         )

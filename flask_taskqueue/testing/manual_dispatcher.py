@@ -124,9 +124,9 @@ class ManualDispatcher:
         now = self._database.now()
         with self._store.reading() as connection:
             waits = [
-                to_micros(one.next_at) - now
-                for name, one in Waiting.of(self._store.schedules.rows(connection)).items()
-                if one.is_added or name in names
+                to_micros(schedule.next_at) - now
+                for name, schedule in Waiting.of(self._store.schedules.rows(connection)).items()
+                if schedule.is_added or name in names
             ]
             next_in = self._store.claims.lanes(connection).next_in() if run else None
         waits += [] if next_in is None else [int(next_in * SECOND)]

@@ -154,20 +154,20 @@ class Deliveries:
         except NoThreadError:
             store.transact(partial(store.delivered.give_back, record=record))
             raise
-        for one in recorded.results:
-            self._runtime.observe(one, one.record.id in recorded.lost)
-            if one.record.id in recorded.lost:
+        for ended in recorded.results:
+            self._runtime.observe(ended, ended.record.id in recorded.lost)
+            if ended.record.id in recorded.lost:
                 return _later("The lease of the task was lost.", _SOON)
-            result = one
+            result = ended
         return _answer(result, delivery)
 
     def _record(self, connection: sa.Connection, result: AttemptResult) -> Recorded:
         """Record an attempt; a task that is to be tried again is forwarded as before."""
         store = self._runtime.store
         recorded = store.recording.record(connection, [result])
-        for one in recorded.results:
-            if one.outcome.state is State.SCHEDULED and one.record.id not in recorded.lost:
-                store.delivered.await_delivery(connection, one.record)
+        for ended in recorded.results:
+            if ended.outcome.state is State.SCHEDULED and ended.record.id not in recorded.lost:
+                store.delivered.await_delivery(connection, ended.record)
         return recorded
 
 

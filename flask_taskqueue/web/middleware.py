@@ -217,7 +217,9 @@ class DeliveryMiddleware:
         def start(status: str, headers: list[tuple[str, str]], *error: Any) -> Any:
             told = claim.verdict is not None or claim.reported
             if told and self._is_signed(claim, environ):
-                headers = [one for one in headers if one[0].lower() != verdicts.HEADER.lower()]
+                headers = [
+                    header for header in headers if header[0].lower() != verdicts.HEADER.lower()
+                ]
                 verdict = replace(
                     claim.verdict or Verdict("unseen"),
                     reported=claim.reported,

@@ -74,7 +74,7 @@ class Certificates:
             _logger.error("the certificates at %s cannot be fetched: %s", self._url, error)
             self._fetched_at = now - _AGAIN + _AFTER_FAILURE
             return
-        if isinstance(found, dict) and all(isinstance(one, str) for one in found.values()):
+        if isinstance(found, dict) and all(isinstance(value, str) for value in found.values()):
             self._known = found
             age = _MAX_AGE.search(reply.headers.get("Cache-Control", ""))
             self._kept_until = now + (float(age[1]) if age else _KEPT)

@@ -45,7 +45,7 @@ def find_problems(runtime: Runtime, connection: sa.Connection) -> Iterator[Findi
             nowhere[f"{method} {redacted(url)}"] += number
     yield from judge_missing_routes(nowhere)
     minutes = {
-        queue: [AttemptCounts(one.attempts, one.failures) for one in of_queue]
+        queue: [AttemptCounts(counts.attempts, counts.failures) for counts in of_queue]
         for queue, of_queue in store.charts.last_hour(connection).items()
     }
     yield from judge_queues(minutes, store.failures.latest(connection, _LATEST))

@@ -45,8 +45,8 @@ def check_methods(rule: str, methods: Any) -> tuple[str, ...]:
         raise ConfigurationError(
             f"methods of worker {rule!r} is {methods!r}; it must be a tuple, such as ('POST',)"
         )
-    found = tuple(one.upper() if isinstance(one, str) else one for one in methods)
-    wrong = [one for one in found if one not in METHODS]
+    found = tuple(method.upper() if isinstance(method, str) else method for method in methods)
+    wrong = [method for method in found if method not in METHODS]
     if wrong or not found:
         said = f"have {wrong[0]!r}" if wrong else "are none"
         raise ConfigurationError(

@@ -124,7 +124,10 @@ class TaskFunction(Generic[P, R]):
             f"{text_of(error)[:_MOST_OF_ERROR]}"
         )
         _logger.warning("task %s: %s", task.id, why)
-        printable = "".join(one if one.isprintable() and one.isascii() else "?" for one in why)
+        printable = "".join(
+            character if character.isprintable() and character.isascii() else "?"
+            for character in why
+        )
         return Response(mimetype="application/json", headers={RESULT_ERROR: printable})
 
 

@@ -97,7 +97,7 @@ def _belongs_to_session(runtime: Runtime, record: Record) -> bool:
         return has_changes(session)
     if record.unique_key is None:
         return False
-    return any(one.joined for one in followed(session)) or (
+    return any(transaction.joined for transaction in followed(session)) or (
         own_handler() is not None
         and dialect.keeps_to_snapshot(runtime.binding.session_connection())
     )
@@ -191,9 +191,9 @@ class _Transaction:
 
     def _see_that_it_is_all(self, connection: sa.Connection) -> None:
         others = [
-            one.connection
-            for one in followed(self._session)
-            if one.connection is not connection and one.has_written()
+            transaction.connection
+            for transaction in followed(self._session)
+            if transaction.connection is not connection and transaction.has_written()
         ]
         if others:
             raise BadTransactionStateError(

@@ -126,9 +126,9 @@ def told(value: Any) -> Any:
     if isinstance(value, bytes):
         return {"bytes": value.decode("latin-1")}
     if isinstance(value, (list, tuple)):
-        return [told(one) for one in value]
+        return [told(item) for item in value]
     if isinstance(value, dict):
-        return {str(told(key)): told(one) for key, one in sorted(value.items(), key=str)}
+        return {str(told(key)): told(item) for key, item in sorted(value.items(), key=str)}
     return value
 
 
@@ -333,7 +333,7 @@ def deleted(tq: Any) -> Any:
     other = tq.Task(name="never")
     result = tq.Queue().delete_tasks([task, other])
     return [
-        [one.was_deleted for one in result],
+        [item.was_deleted for item in result],
         result[0] is task,
         tq.Queue().fetch_statistics().tasks,
     ]

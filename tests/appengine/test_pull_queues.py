@@ -110,7 +110,7 @@ def test_no_dispatcher_takes_a_task_of_a_pull_queue(shop: Bench) -> None:
     shop.tasks.drain()
     [task, *_] = taskqueue.Queue("pull").lease_tasks(0, 1)
     shop.tasks.drain()
-    assert {(str(one.state), one.attempts) for one in shop.tasks.find()} == {
+    assert {(str(task.state), task.attempts) for task in shop.tasks.find()} == {
         ("scheduled", 1),
         ("scheduled", 0),
     }
@@ -125,8 +125,8 @@ def test_a_task_that_is_deleted_has_succeeded(shop: Bench) -> None:
     assert first.name == "a"
     queue.lease_tasks(60, 3)
     assert queue.delete_tasks(first).was_deleted
-    shop.tasks.queue("pull").delete(next(one for one in shop.tasks.find() if one.name == "b"))
-    assert {one.name: str(one.state) for one in shop.tasks.find()} == {
+    shop.tasks.queue("pull").delete(next(task for task in shop.tasks.find() if task.name == "b"))
+    assert {task.name: str(task.state) for task in shop.tasks.find()} == {
         "a": "succeeded",
         "b": "cancelled",
         "c": "scheduled",
@@ -294,7 +294,7 @@ def test_nothing_is_leased_from_a_paused_queue(shop: Bench) -> None:
     with pytest.raises(taskqueue.QueuePausedError):
         queue.modify_task_lease(task, 600)
     shop.tasks.queue("pull").resume()
-    assert [one.name for one in queue.lease_tasks(600, 5)] == ["b"]
+    assert [task.name for task in queue.lease_tasks(600, 5)] == ["b"]
 
 
 def test_tags_are_told_apart_exactly(shop: Bench) -> None:
@@ -303,7 +303,7 @@ def test_tags_are_told_apart_exactly(shop: Bench) -> None:
     for number, tag in enumerate(tags):
         add(f"t{number}", tag=tag)
     queue = taskqueue.Queue("pull")
-    assert [[one.tag for one in queue.lease_tasks_by_tag(600, 9, tag)] for tag in tags] == [
+    assert [[task.tag for task in queue.lease_tasks_by_tag(600, 9, tag)] for tag in tags] == [
         [tag] for tag in tags
     ]
     with pytest.raises(taskqueue.InvalidTagError, match="UTF-8"):

@@ -96,7 +96,7 @@ def test_its_headers_are_app_engines_without_a_setting(shop: Bench) -> None:
         headers={"X-One": "1", "X-Two": ["2", "3"], "X-AppEngine-TaskName": "forged"},
     )
     shop.tasks.drain()
-    [headers] = [one["headers"] for one in found]
+    [headers] = [item["headers"] for item in found]
     assert (task.name, headers["X-Appengine-Taskname"]) == ("one", "one")
     assert headers["X-Appengine-Queuename"] == "mail"
     assert headers["X-Appengine-Taskretrycount"] == "0"
@@ -109,7 +109,7 @@ def test_a_task_without_url_goes_to_that_of_its_queue(shop: Bench) -> None:
     task = taskqueue.Task(params={"a": 1})
     task.add("mail")
     shop.tasks.drain()
-    assert [one["body"] for one in found] == [b"a=1"]
+    assert [item["body"] for item in found] == [b"a=1"]
     assert task.on_queue_url
 
 
@@ -123,11 +123,11 @@ def test_a_task_joins_the_session_that_holds_changes(shop: Bench) -> None:
     shop.db.session.get(shop.Counter, 1).count = 5
     task = taskqueue.add(url="/work", name="kept")
     shop.db.session.commit()
-    assert [one.name for one in shop.tasks.find()] == ["kept"]
+    assert [task.name for task in shop.tasks.find()] == ["kept"]
     shop.db.session.get(shop.Counter, 1).count = 6
     assert taskqueue.Queue().delete_tasks(task).was_deleted
     shop.db.session.rollback()
-    assert [one.state for one in shop.tasks.find()] == ["scheduled"]
+    assert [task.state for task in shop.tasks.find()] == ["scheduled"]
 
 
 def test_transactional_joins_the_session_in_any_case(shop: Bench) -> None:
@@ -142,7 +142,7 @@ def test_transactional_joins_the_session_in_any_case(shop: Bench) -> None:
     assert shop.tasks.find() == []
     taskqueue.add(url="/work", name="t0", transactional=True)
     shop.db.session.commit()
-    assert [one.name for one in shop.tasks.find()] == ["t0"]
+    assert [task.name for task in shop.tasks.find()] == ["t0"]
 
 
 def test_a_transactional_call_is_not_too_large(shop: Bench) -> None:
@@ -196,8 +196,10 @@ def test_what_a_worker_declares_applies_where_nothing_is_given(shop: Bench) -> N
     taskqueue.add(url="/work")
     taskqueue.add(url="/work", dispatch_deadline_usec=20_000_000, queue_name="mail")
     with shop.store.reading() as connection:
-        records = [shop.store.tasks.get(connection, one.id) for one in reversed(shop.tasks.find())]
-    assert [(one.queue, one.deadline, one.priority) for one in records] == [
+        records = [
+            shop.store.tasks.get(connection, task.id) for task in reversed(shop.tasks.find())
+        ]
+    assert [(record.queue, record.deadline, record.priority) for record in records] == [
         ("default", 7.0, 3),
         ("mail", 20.0, 3),
     ]
@@ -281,7 +283,7 @@ def test_a_transactional_handler_adds_and_cannot_delete_its_own_task(shop: Bench
     taskqueue.add(url="/own", name="own")
     heard(shop, "/after")
     shop.tasks.drain()
-    assert {one.name: str(one.state) for one in shop.tasks.find()} == {
+    assert {task.name: str(task.state) for task in shop.tasks.find()} == {
         "after": "succeeded",
         "own": "succeeded",
     }

@@ -110,7 +110,7 @@ def test_waiting_ends_when_its_time_is_over(console: Console) -> None:
     with dispatching(console):
         result = console.run("add", "/work", "-p", "what=good", "--in", "1h", "--wait", "0.05")
     assert result.exit_code == 75
-    assert [one.state for one in console.bench.tasks.find()] == [State.SCHEDULED]
+    assert [task.state for task in console.bench.tasks.find()] == [State.SCHEDULED]
 
 
 def test_without_a_dispatcher_nothing_is_waited_for(console: Console) -> None:

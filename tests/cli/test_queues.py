@@ -231,7 +231,7 @@ def test_top_looks_again_and_again(console: Console) -> None:
     assert shown.count("QUEUE") == 2
     assert shown.count("No dispatcher is alive.") == 2
     lines = console.run("top", "--times", "2", "--interval", "0.01", "--jsonl").stdout.splitlines()
-    assert [[one["queue"] for one in json.loads(line)["queues"]] for line in lines] == [
+    assert [[load["queue"] for load in json.loads(line)["queues"]] for line in lines] == [
         ["default", "mail", "slow"]
     ] * 2
     runtime = console.bench.runtime

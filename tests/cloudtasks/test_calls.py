@@ -223,7 +223,7 @@ def test_a_batch_of_which_nothing_succeeds_has_failed(google: Door) -> None:
         request={"parent": QUEUE, "names": [f"{QUEUE}/tasks/none", f"{MAIL}/tasks/none"]}
     )
     assert operation.operation.error.code == 10
-    codes = {number: one.code for number, one in operation.metadata.failed_requests.items()}
+    codes = {number: request.code for number, request in operation.metadata.failed_requests.items()}
     assert codes == {0: 5, 1: 3}
     for names in ([], [f"{QUEUE}/tasks/none"] * 1001):
         with pytest.raises(exceptions.BadRequest):

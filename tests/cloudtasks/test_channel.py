@@ -102,7 +102,7 @@ def test_a_transactional_handler_adds_with_its_own_end(within: Door) -> None:
     task = chain.add()
     while within.bench.tasks.get(task.id).state is State.SCHEDULED:
         within.bench.tasks.drain()
-    names = {one.name for one in within.bench.tasks.find()}
+    names = {task.name for task in within.bench.tasks.find()}
     assert names == {None, "next-1"}
 
 

@@ -109,8 +109,8 @@ def _check(schemas: dict[str, Any], schema: dict[str, Any], value: Any) -> None:
 
 def _methods(resource: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield from resource.get("methods", {}).values()
-    for one in resource.get("resources", {}).values():
-        yield from _methods(one)
+    for value in resource.get("resources", {}).values():
+        yield from _methods(value)
 
 
 def _references(part: Any) -> Iterator[str]:

@@ -46,7 +46,7 @@ _PLAUSIBLE: dict[int, st.SearchStrategy[Any]] = {
 def values(kind: Kind) -> st.SearchStrategy[Any]:
     """Values for a field: mostly such as it may have, and sometimes anything else."""
     if isinstance(kind, Message):
-        named = {name: values(one) for name, one in kind.fields.items()}
+        named = {name: values(field) for name, field in kind.fields.items()}
         likely: st.SearchStrategy[Any] = st.fixed_dictionaries({}, optional=named)
     elif isinstance(kind, Choice):
         likely = st.sampled_from([*kind.numbers, *kind.numbers.values(), 99])

@@ -145,13 +145,15 @@ def test_every_task_has_its_turn_as_a_probe(paths: list[str]) -> None:
     """Whatever the URLs are, and although new ones come for each probe."""
     circuit = opened()
     waiting = [Waiting(str(n), path, NOW + n, None) for n, path in enumerate(paths)]
-    first, sent = {one.task_id for one in waiting}, set()
+    first, sent = {item.task_id for item in waiting}, set()
     for probe in range(2 * len(paths)):
         now = NOW + (probe + 1) * SECOND
         waiting.append(Waiting(f"new {probe}", f"new {probe}", now, None))
         chosen = circuit.chosen(waiting, [])
         sent.add(chosen)
-        waiting = [one._replace(tried=now + 1) if one.task_id == chosen else one for one in waiting]
+        waiting = [
+            item._replace(tried=now + 1) if item.task_id == chosen else item for item in waiting
+        ]
         circuit = replace(circuit, probes=circuit.probes + 1)
     assert first <= sent
 

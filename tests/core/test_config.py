@@ -113,5 +113,5 @@ def test_a_database_that_cannot_be_read_is_refused_at_once(uri: str) -> None:
 
 def test_every_key_has_a_line_of_documentation() -> None:
     """Each is a sentence."""
-    for one in fields(Settings):
-        assert one.metadata["doc"].endswith("."), one.name
+    for field in fields(Settings):
+        assert field.metadata["doc"].endswith("."), field.name

@@ -76,5 +76,5 @@ def test_ids_sort_by_creation_and_are_never_the_same() -> None:
     """Twenty-six characters of Crockford's alphabet."""
     ids = [task_id() for _ in range(2000)]
     assert len(set(ids)) == len(ids)
-    assert {len(one) for one in ids} == {26}
-    assert [one[:10] for one in ids] == sorted(one[:10] for one in ids)
+    assert {len(task_id) for task_id in ids} == {26}
+    assert [task_id[:10] for task_id in ids] == sorted(task_id[:10] for task_id in ids)

@@ -107,7 +107,7 @@ def test_an_expiry_may_be_anywhere_in_the_calendar(queue: Bench) -> None:
     past = [queue.tasks.add("/w", expires=datetime.min.replace(tzinfo=zone)) for zone in zones]
     queue.tasks.drain()
     assert {queue.tasks.get(one.id).state for one in far} == {State.SUCCEEDED}
-    assert {queue.tasks.get(one.id).state for one in past} == {State.CANCELLED}
+    assert {queue.tasks.get(item.id).state for item in past} == {State.CANCELLED}
 
 
 @pytest.mark.parametrize("value", [*TOO_LONG, *NONE, math.inf, -1, "10m"])

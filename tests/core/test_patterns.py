@@ -156,7 +156,9 @@ def test_every_pattern_is_tried() -> None:
     }
     tried = {name.partition(":")[0] for name in USES}
     assert {
-        one for one in users if not any(name == one or name.startswith(f"{one}.") for name in tried)
+        user
+        for user in users
+        if not any(name == user or name.startswith(f"{user}.") for name in tried)
     } <= {
         # the converters of the application's own routes, with samples
         "flask_taskqueue.diagnosis.routes"

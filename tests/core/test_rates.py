@@ -147,7 +147,7 @@ def test_starts_that_are_late_do_not_slow_a_queue_down(
     for whole in range(1, 10):
         for first in starts:
             assert (
-                sum(first <= one < first + whole * token - len(starts) for one in starts)
+                sum(first <= start < first + whole * token - len(starts) for start in starts)
                 <= size + whole
             )
 

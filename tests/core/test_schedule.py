@@ -113,8 +113,8 @@ def test_runs_are_app_engines(text: str, run: dict[str, Any]) -> None:
     """The next runs are those that App Engine's own code computed, in UTC."""
     schedule = Schedule.parse(text, run["tz"] or "UTC")
     runs = schedule.next_runs(utc(run["start_utc"]), len(run["next_utc"]))
-    assert [f"{one:%Y-%m-%dT%H:%M:%S}" for one in runs] == run["next_utc"]
-    assert {one.tzinfo for one in runs} == {UTC}
+    assert [f"{run:%Y-%m-%dT%H:%M:%S}" for run in runs] == run["next_utc"]
+    assert {run.tzinfo for run in runs} == {UTC}
 
 
 @pytest.mark.parametrize("text", INVALID)
@@ -190,7 +190,7 @@ def test_the_grammar_beyond_the_vectors(text: str, after: str, expected: list[st
     """Quarters, days of a month, windows over midnight and blanks between words mean what
     cron.yaml's did.
     """
-    assert Schedule.parse(text).next_runs(utc(after), 3) == [utc(one) for one in expected]
+    assert Schedule.parse(text).next_runs(utc(after), 3) == [utc(item) for item in expected]
 
 
 @pytest.mark.parametrize(
@@ -287,7 +287,7 @@ def test_crontab_lines(text: str, after: str, expected: list[str]) -> None:
     """Five fields or an alias, names of days in either case, either day field when both are
     given.
     """
-    assert Schedule.parse(text).next_runs(utc(after), 2) == [utc(one) for one in expected]
+    assert Schedule.parse(text).next_runs(utc(after), 2) == [utc(item) for item in expected]
 
 
 @pytest.mark.parametrize(
@@ -333,7 +333,7 @@ def test_crontab_lines_when_the_clocks_change(text: str, after: str, expected: l
     cron has it.
     """
     assert Schedule.parse(text, "Europe/Berlin").next_runs(utc(after), len(expected)) == [
-        utc(one) for one in expected
+        utc(item) for item in expected
     ]
 
 

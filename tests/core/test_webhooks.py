@@ -219,7 +219,9 @@ def test_an_id_with_a_full_stop_is_refused() -> None:
 @given(
     st.sampled_from(sorted(SENDERS)),
     st.dictionaries(
-        st.sampled_from([key for one in SENDERS.values() for key in one.sign(SECRET, BODY, NOW)]),
+        st.sampled_from(
+            [key for value in SENDERS.values() for key in value.sign(SECRET, BODY, NOW)]
+        ),
         st.text(max_size=200)
         | st.sampled_from([str(NOW), f"t={NOW},v1=", "sha256=", "v0=", "v1,", "v1,AAAA"]),
     ),

@@ -151,7 +151,7 @@ def test_hosts_part_groups_and_are_shown() -> None:
         Failure(**{**common, "state": "dead", "url": url, "target": target})
         for url, target in places
     ]
-    assert [Signature.of(one).path for one in failures] == list(places.values())
+    assert [Signature.of(failure).path for failure in failures] == list(places.values())
     assert len(group(failures)) == len(places)
 
 

@@ -148,7 +148,10 @@ def test_where_there_are_too_many_the_time_is_shortened(opened: Open) -> None:
         nearly = store.ended_attempts.latest(connection, DAY, most=3)
     assert (len(cut.attempts), cut.since) == (2, now - 300 * SECOND + 1)
     assert (len(whole.attempts), whole.since <= now - DAY + 60 * SECOND) == (7, True)
-    assert sorted(one.reason or "" for one in nearly.attempts) == ["permanent", *["success"] * 3]
+    assert sorted(attempt.reason or "" for attempt in nearly.attempts) == [
+        "permanent",
+        *["success"] * 3,
+    ]
     assert nearly.since == now - 400 * SECOND + 1
 
 

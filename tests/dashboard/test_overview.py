@@ -173,7 +173,7 @@ def test_what_varies_does_not_part_a_group() -> None:
         for place, error in enumerate(errors)
     ]
     groups = group(failures)
-    assert [one.count for one in groups] == [2, 2]
+    assert [group.count for group in groups] == [2, 2]
     assert groups[0].error == "KeyError: 'ana' at 0x7f3a, after 12 ms"
     one = failures[0]
     others = [

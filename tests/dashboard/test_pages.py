@@ -223,7 +223,7 @@ def check(page: str) -> None:
     scripts = [
         dict(attributes).get("src") or "" for tag, attributes in parser.seen if tag == "script"
     ]
-    assert [one.partition("?")[0] for one in scripts] == ["/taskqueue/static/dashboard.js"]
+    assert [script.partition("?")[0] for script in scripts] == ["/taskqueue/static/dashboard.js"]
     for tag, attributes in parser.seen:
         for name, value in attributes:
             assert not name.startswith("on"), (tag, name)

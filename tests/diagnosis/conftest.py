@@ -72,9 +72,9 @@ class Ward:
             }
             how["slowdowns"] = dict(lanes.slowdowns)
             return [
-                one.id
+                record.id
                 for lane in lanes.due()
-                for one in self.store.claims.claim(connection, lane, most, **how)
+                for record in self.store.claims.claim(connection, lane, most, **how)
             ]
 
         return self.store.transact(work)

@@ -37,19 +37,21 @@ def look(app: Flask) -> list[Finding]:
     """What is found, the ways of this machine's SQLite left out; each remedy leads to a place
     in the documentation.
     """
-    found = [one for one in findings(runtime_of(app)) if "WAL-reset" not in one.text]
-    for one in found:
-        assert one.level == "ok" or one.remedy, one
-        if one.anchor:
-            page, _, label = one.anchor.partition("#")
+    found = [finding for finding in findings(runtime_of(app)) if "WAL-reset" not in finding.text]
+    for finding in found:
+        assert finding.level == "ok" or finding.remedy, finding
+        if finding.anchor:
+            page, _, label = finding.anchor.partition("#")
             text = (DOCS / f"{page}.md").read_text(encoding="utf-8")
-            assert not label or f"({label})=" in text or f"## {label}" in text.lower(), one.anchor
+            assert not label or f"({label})=" in text or f"## {label}" in text.lower(), (
+                finding.anchor
+            )
     return found
 
 
 def bad(app: Flask) -> dict[str, str]:
     """What is not well: by its text its level."""
-    return {one.text: one.level for one in look(app) if one.level != "ok"}
+    return {finding.text: finding.level for finding in look(app) if finding.level != "ok"}
 
 
 @pytest.fixture
@@ -71,7 +73,7 @@ def patient(sqlite_database: TestDatabase) -> Iterator[Bench]:
 def test_where_all_is_well_nothing_is_wrong(patient: Bench) -> None:
     """The route is pinged, and its handler does not run."""
     assert bad(patient.app) == {}
-    texts = [one.text for one in look(patient.app)]
+    texts = [finding.text for finding in look(patient.app)]
     assert "/work is reached by tasks" in texts
     assert any(text.startswith("dispatcher web1:4711 was seen") for text in texts)
     assert patient.app.extensions["ran"] == []
@@ -159,7 +161,7 @@ def test_a_redirect_to_https_has_its_own_remedy(patient: Bench) -> None:
     def secure() -> Any:
         return None if request.is_secure else redirect(request.url.replace("http:", "https:"))
 
-    (found,) = [one for one in look(patient.app) if one.level == "error"]
+    (found,) = [finding for finding in look(patient.app) if finding.level == "error"]
     assert "TASKQUEUE_BASE_URL" in found.remedy
     assert found.anchor == "troubleshooting#redirected-to-https"
 
@@ -200,7 +202,7 @@ def test_routes_with_variables_are_pinged_with_values_made_up(patient: Bench) ->
     def item(**_: object) -> None: ...
 
     assert bad(patient.app) == {}
-    assert any(one.text.startswith("/item/<int:item>/") for one in look(patient.app))
+    assert any(finding.text.startswith("/item/<int:item>/") for finding in look(patient.app))
 
 
 def test_async_handlers_without_the_extra_are_found(
@@ -285,7 +287,7 @@ def test_missing_indexes_and_tables_are_found(ward: Ward) -> None:
     """On each database, by looking at it."""
     ward.see()
     tables = ward.store.database.tables
-    index = next(one for one in tables.task.indexes if str(one.name).endswith("_due"))
+    index = next(index for index in tables.task.indexes if str(index.name).endswith("_due"))
     with ward.store.database.engine.begin() as connection:
         connection.execute(sa.schema.DropIndex(index))
     assert f"the index {index.name} is missing, so claims read the whole table" in bad(

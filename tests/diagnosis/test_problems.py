@@ -28,7 +28,10 @@ def told(ward: Ward, pattern: str) -> list[str]:
     document = health(ward)[1]
     for text, level in found.items():
         same = document["problems" if level == "error" else "warnings"]
-        assert any(_untimed(one).startswith(_untimed(text)) for one in same), (text, document)
+        assert any(_untimed(problem).startswith(_untimed(text)) for problem in same), (
+            text,
+            document,
+        )
     return list(found)
 
 

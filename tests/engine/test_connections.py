@@ -509,9 +509,9 @@ def test_connections_are_made_in_many_threads_at_once(laid: Laid, tmp_path: Path
                 together.wait(20)
 
         threads = [threading.Thread(target=read) for _ in range(8)]
-        for one in threads:
-            one.start()
-        for one in threads:
-            one.join()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
         assert len({connection for connection, _ in found}) == 8
         assert {answer for _, answer in found} == {expected}

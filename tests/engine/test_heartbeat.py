@@ -80,4 +80,4 @@ def test_an_idle_heartbeat_knows_that_nobody_can_renew(
         assert (heartbeat.renewed_at, len(pulses)) == (begun, 2)
         heartbeat.beat()
         assert heartbeat.renewed_at > begun
-        assert not [one for one in caplog.records if one.levelno >= logging.WARNING]
+        assert not [record for record in caplog.records if record.levelno >= logging.WARNING]

@@ -157,7 +157,7 @@ def test_a_reply_that_is_merely_unusual_keeps_its_connection(
 
     with server(behave) as url:
         replies = [send(transport, url) for _ in range(3)]
-    assert [(one.status, one.body) for one in replies] == [(200, b"ok")] * 3
+    assert [(reply.status, reply.body) for reply in replies] == [(200, b"ok")] * 3
     assert len(connections) == 1
 
 

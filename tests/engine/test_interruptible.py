@@ -300,10 +300,10 @@ def test_a_deadline_that_strikes_while_another_thread_logs(tmp_path: Path, name:
 def test_the_exception_table_is_read_as_python_reads_it() -> None:
     """Of every function of `logging` and `threading`."""
     codes = [
-        one.__code__
+        value.__code__
         for module in (logging, threading)
-        for one in vars(module).values()
-        if hasattr(one, "__code__")
+        for value in vars(module).values()
+        if hasattr(value, "__code__")
     ]
     codes += [
         method.__code__

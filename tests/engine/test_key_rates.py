@@ -58,8 +58,8 @@ def test_two_dispatchers_keep_to_the_rate_of_each_key(queue: Bench) -> None:
         attempts.close()
         runtime.stop(5)
     ended = [queue.tasks.get(one.id) for one in [*ana, *bo, *free]]
-    assert Counter(one.state for one in ended) == {State.SUCCEEDED: 37}
-    assert {one.attempts for one in ended} == {1}
+    assert Counter(task.state for task in ended) == {State.SUCCEEDED: 37}
+    assert {task.attempts for task in ended} == {1}
     store = queue.store
     with store.reading() as connection:
         starts = [store.tasks.get(connection, one.id).started_at or 0 for one in ana]

@@ -166,7 +166,7 @@ class TestWhatATransactionLocks:
         table = stage.queue.store.database.tables.task
         rows = (
             sa.select(table)
-            .where(table.c.id.in_([one.id for one in tasks.values()]))
+            .where(table.c.id.in_([task.id for task in tasks.values()]))
             .with_for_update()
         )
         with stage.locked(lambda: stage.queue.db.session.execute(rows).all()):
@@ -177,7 +177,7 @@ class TestWhatATransactionLocks:
         """And is rolled back: the row of the attempt was inserted, too."""
         tasks = stage.begin()
         with stage.locked(
-            lambda: [stage.queue.tasks.get(one.id).delete() for one in tasks.values()]
+            lambda: [stage.queue.tasks.get(task.id).delete() for task in tasks.values()]
         ):
             stage.go_on()
         stage.check(tasks)
@@ -193,7 +193,8 @@ class TestWhatATransactionLocks:
             for name in stage.ends
         }
         with stage.locked(
-            lambda: [stage.queue.tasks.get(one.id).delete() for one in held.values()], end="commit"
+            lambda: [stage.queue.tasks.get(task.id).delete() for task in held.values()],
+            end="commit",
         ):
             stage.go_on()
         assert behind["soon"].wait(60).state is State.SUCCEEDED
@@ -258,9 +259,9 @@ class TestWhatATransactionLocks:
             [*specs, stage.quick.options(countdown=600).spec(name="never")]
         )
         wait_until(lambda: stage.runs["soon"] and stage.runs["late"], what="both run")
-        tasks = {one.url: one for one in stage.queue.tasks.find(state="leased")}
+        tasks = {task.url: task for task in stage.queue.tasks.find(state="leased")}
         waiting = stage.queue.tasks.find(state="scheduled")
-        with stage.locked(lambda: [one.delete() for one in waiting]):
+        with stage.locked(lambda: [item.delete() for item in waiting]):
             stage.go_on()
         stage.ends["late"].set()
         wait_until(
@@ -354,11 +355,11 @@ class TestWhatATransactionLocks:
         expire = sa.update(table).where(table.c.expires_at.is_not(None)).values(expires_at=1)
         store.transact(lambda connection: connection.execute(expire))
         waiting = [
-            one
-            for one in stage.queue.tasks.find(state="scheduled")
-            if one.eta.timestamp() > time.time() + 60
+            task
+            for task in stage.queue.tasks.find(state="scheduled")
+            if task.eta.timestamp() > time.time() + 60
         ]
-        with stage.locked(lambda: [one.delete() for one in waiting]):
+        with stage.locked(lambda: [item.delete() for item in waiting]):
             stage.go_on()
         wait_until(
             lambda: stage.queue.tasks.get_batch(batch.id).cancelled == 1, what="it is counted"
@@ -401,10 +402,10 @@ def test_the_only_write_lock(stage: Stage) -> None:
     takes over what others run, before these have had their turn.
     """
     for number in range(3):
-        names = [f"{number} {one}" for one in range(4)]
+        names = [f"{number} {item}" for item in range(4)]
         stage.ends.update({name: threading.Event() for name in names})
         held = [stage.held.add(name=name) for name in names]
-        wait_until(lambda names=names: all(stage.runs[one] for one in names), what="all run")  # type: ignore[misc]
+        wait_until(lambda names=names: all(stage.runs[name] for name in names), what="all run")  # type: ignore[misc]
         with stage.locked():
             ends = time.monotonic() + 2 * LEASE
             wait_until(lambda ends=ends: time.monotonic() > ends, what="leases have run out")  # type: ignore[misc]

@@ -81,8 +81,14 @@ def test_an_outage_is_survived_and_told(
         assert ran == [True, False]
         queue.runtime.stop()
         messages = [record.message for record in caplog.records]
-        assert len([one for one in messages if one.startswith("the database refuses")]) == 1
-        assert len([one for one in messages if one.startswith("the database works again")]) == 1
+        assert (
+            len([message for message in messages if message.startswith("the database refuses")])
+            == 1
+        )
+        assert (
+            len([message for message in messages if message.startswith("the database works again")])
+            == 1
+        )
 
 
 @pytest.mark.parametrize("name", ["postgresql", "mariadb"])
@@ -415,7 +421,7 @@ def test_tasks_run_while_connections_are_terminated(servers: Servers, tmp_path: 
 
         scheduler = start(queue)
         for number in range(10):
-            queue.tasks.add_many([handler.spec(number=number * 10 + one) for one in range(10)])
+            queue.tasks.add_many([handler.spec(number=number * 10 + item) for item in range(10)])
             terminate_connections(database)
         wait_until(lambda: len(ran) >= 100, what="all have run")
         wait_until(lambda: scheduler.dispatcher.in_flight == 0, what="all are recorded")

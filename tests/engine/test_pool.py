@@ -59,7 +59,7 @@ def test_what_has_waited_past_its_lease_is_not_begun() -> None:
 
     wait_until(all_are_seen, what="all were looked at")
     assert ran == [sure]
-    assert {one.record.id for one in late} == {"unsure", "lost"}
+    assert {item.record.id for item in late} == {"unsure", "lost"}
     pool.close()
 
 

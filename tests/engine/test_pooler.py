@@ -48,10 +48,10 @@ def works_in_threads(queue: Bench, handler: Any) -> None:
                 failures.append(error)
 
     adding = [threading.Thread(target=add) for _ in range(3)]
-    for one in adding:
-        one.start()
-    for one in adding:
-        one.join()
+    for item in adding:
+        item.start()
+    for item in adding:
+        item.join()
     assert failures == []
     wait_until(lambda: queue.count() == 3 * 2 * _ADDED, what="all have run", timeout=60)
 
@@ -86,8 +86,10 @@ def test_in_transaction_mode_nothing_of_the_queues_fails(
             timeout=30,
         )
         assert dispatcher.health.last_error is None
-        found = [one for one in diagnosis.findings(runtime) if "notifications" in one.text]
-        assert [(one.level, one.anchor) for one in found] == (
+        found = [
+            finding for finding in diagnosis.findings(runtime) if "notifications" in finding.text
+        ]
+        assert [(item.level, item.anchor) for item in found] == (
             [("warning", "databases#pgbouncer")] if has_notifications else []
         )
         runtime.stop()
@@ -163,5 +165,5 @@ def test_an_application_that_prepares_through_a_pooler_is_warned(
                     queue.db.session.connection().connection.dbapi_connection, "prepare_threshold"
                 ):
                     pytest.skip("this driver prepares nothing")
-                assert any("'prepare_threshold': None" in one.remedy for one in found) is warned
+                assert any("'prepare_threshold': None" in item.remedy for item in found) is warned
                 queue.db.session.rollback()

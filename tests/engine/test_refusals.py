@@ -51,7 +51,7 @@ def test_a_status_that_is_none_is_refused_where_it_is_returned(
         ended = task.wait(20)
         assert (ended.state, ended.attempts) == (State.DEAD, 1)
         assert f"the handler returned the status {number};" in str(ended.last_error)
-    assert {one.wait(20).state for one in goods} == {State.SUCCEEDED}
+    assert {good.wait(20).state for good in goods} == {State.SUCCEEDED}
     queue.db.session.rollback()
     written = sa.select(queue.Counter.id).where(queue.Counter.id >= 1000)
     assert list(queue.db.session.scalars(written)) == []
@@ -104,10 +104,10 @@ def test_a_result_is_kept_while_the_database_refuses_every_result(
         tasks = [handler.add(number) for number in range(3)]
         wait_until(lambda: "is tried again" in caplog.text, what="one is refused")
         wait_until(lambda: len(ran) == 3, what="the others run")
-        states = {queue.tasks.get(one.id).state for one in tasks}
+        states = {queue.tasks.get(task.id).state for task in tasks}
         assert states == {State.LEASED}
-    assert [one.wait(30).state for one in tasks] == [State.SUCCEEDED] * 3
-    assert [queue.tasks.get(one.id).attempts for one in tasks] == [1] * 3
+    assert [task.wait(30).state for task in tasks] == [State.SUCCEEDED] * 3
+    assert [queue.tasks.get(task.id).attempts for task in tasks] == [1] * 3
 
 
 def test_a_task_that_the_database_does_not_let_begin_stops_no_other(
@@ -131,7 +131,7 @@ def test_a_task_that_the_database_does_not_let_begin_stops_no_other(
     with queue.store.database.engine.begin() as connection:
         connection.execute(sa.update(task).where(task.c.id == bad.id).values(unfit))
     scheduler = start(queue)
-    assert {one.wait(20).state for one in tasks} == {State.SUCCEEDED}
+    assert {task.wait(20).state for task in tasks} == {State.SUCCEEDED}
     assert handler.add(9).wait(20).attempts == 1
     with queue.store.reading() as connection:
         state = connection.scalar(sa.select(task.c.state).where(task.c.id == bad.id))

@@ -98,7 +98,7 @@ def calls(held: Held) -> None:
     numbers = [2, 1]
     with held:
         sorted(numbers, key=lambda one: max(*numbers, one))
-        dict(**{"a": [str(one) for one in numbers]})
+        dict(**{"a": [str(number) for number in numbers]})
     with held:
         return numbers.clear()
 

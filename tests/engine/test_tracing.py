@@ -159,7 +159,7 @@ def test_the_first_attempt_is_in_the_trace_and_later_ones_are_linked(
         "http.request.resend_count": 1,
         "http.response.status_code": 204,
     }
-    assert [one.split("-")[2] for one in seen] == [
+    assert [header.split("-")[2] for header in seen] == [
         f"{span.context.span_id:016x}" for span in (first, second)
     ]
 

@@ -348,7 +348,7 @@ def test_the_numbers_know_of_forwarded_tasks(app: Bench, cloud: Cloud) -> None:
     assert (found.scheduled, found.forwarded, found.in_flight, found.tasks) == (1, 1, 0, 2)
     with app.store.reading() as connection:
         assert app.store.backlog.of(connection)["mail"].forwarded == 1
-        (mail,) = (one for one in app.store.metrics.all(connection) if one.queue == "mail")
+        (mail,) = (metric for metric in app.store.metrics.all(connection) if metric.queue == "mail")
     assert (mail.counts.forwarded, mail.enqueued) == (1, 2)
 
 

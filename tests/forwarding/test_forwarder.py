@@ -269,4 +269,4 @@ def test_the_dashboard_shows_forwarded_tasks(app: Bench, cloud: Cloud) -> None:
             connection, ListKind.FORWARDED, Filter(queue="mail"), None, 10
         )
     assert page.ids == [task.id]
-    assert [one.id for one in app.tasks.find(state="forwarded")] == [task.id]
+    assert [task.id for task in app.tasks.find(state="forwarded")] == [task.id]

@@ -46,7 +46,7 @@ def test_deliveries_to_workers_do_not_count(
         added = [one.add().id for one in (handler, handler, other, other)]
         options: Any = {"transport": "http", "base_url": url} if transport == "http" else {}
         app.extensions["taskqueue"].drain(**options)
-        assert {tasks.get(one).state for one in added} == {State.SUCCEEDED}
+        assert {tasks.get(task).state for task in added} == {State.SUCCEEDED}
     statuses = [app.test_client().get("/page").status_code for _ in range(2)]
     assert statuses == [200, 429]
 
@@ -60,7 +60,7 @@ def test_a_limit_of_the_handlers_own_holds(make: Callable[..., Flask]) -> None:
     with app.app_context():
         added = [handler.add() for _ in range(3)]
         tasks.drain()
-        found = sorted((tasks.get(one.id).last_status, tasks.get(one.id).state) for one in added)
+        found = sorted((tasks.get(task.id).last_status, tasks.get(task.id).state) for task in added)
     assert found == [(200, State.SUCCEEDED)] * 2 + [(429, State.DEAD)]
 
 
@@ -74,8 +74,8 @@ def test_a_view_that_tasks_call_is_told_how_to_let_them_pass(make: Callable[...,
     def failed() -> list[str | None]:
         added = [tasks.add("/page", retry=ONCE) for _ in range(2)]
         tasks.drain()
-        found = [tasks.get(one.id) for one in added]
-        return [one.last_error for one in found if one.state is State.DEAD]
+        found = [tasks.get(task.id) for task in added]
+        return [task.last_error for task in found if task.state is State.DEAD]
 
     with app.app_context():
         (error,) = failed()

@@ -32,6 +32,6 @@ def test_the_recipe_lets_tasks_pass_and_nobody_else(make: Callable[..., Flask]) 
 
         added = [handler.add(), tasks.add("/form")]
         tasks.drain()
-        assert {tasks.get(one.id).state for one in added} == {State.SUCCEEDED}
+        assert {tasks.get(task.id).state for task in added} == {State.SUCCEEDED}
     client = app.test_client()
     assert [client.post(path).status_code for path in ("/form", "/w")] == [403, 403]

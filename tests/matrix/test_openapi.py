@@ -54,5 +54,5 @@ def test_no_worker_is_published(tmp_path: Any, publisher: Any, kind: Any) -> Non
     with closing(app), app.app_context():
         added = [one.add("Rex").id for one in (on_it, beside, function)]
         tasks.drain()
-        assert {tasks.get(one).state for one in added} == {State.SUCCEEDED}
+        assert {tasks.get(task).state for task in added} == {State.SUCCEEDED}
         assert set(app.test_client().get(document).get_json()["paths"]) == {"/pet"}

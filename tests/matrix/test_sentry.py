@@ -73,7 +73,10 @@ def test_an_error_is_one_issue_with_the_request_of_the_task(
     assert error["request"]["url"].endswith("/w")
     assert "page.example" not in error["request"]["url"]
     assert error["transaction"] == "taskqueue.handler"
-    assert {one["transaction"] for one in project.transactions} == {"add", "taskqueue.handler"}
+    assert {transaction["transaction"] for transaction in project.transactions} == {
+        "add",
+        "taskqueue.handler",
+    }
 
 
 def test_an_idle_dispatcher_makes_no_transactions(database: TestDatabase, project: Project) -> None:

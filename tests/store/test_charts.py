@@ -33,10 +33,10 @@ def test_attempts_are_drawn_in_the_minute_in_which_they_ended(store: Store) -> N
     with store.reading() as connection:
         minutes = store.charts.last_hour(connection)["mail"]
     assert len(minutes) == MINUTES
-    assert sum(one.attempts for one in minutes) == 15
+    assert sum(minute.attempts for minute in minutes) == 15
     assert minutes[-1].attempts in (3, 0)  # the minute may have ended meanwhile
-    assert sum(one.attempts for one in minutes[-7:-4]) == 12
-    assert sum(one.failures for one in minutes) == 3
+    assert sum(minute.attempts for minute in minutes[-7:-4]) == 12
+    assert sum(minute.failures for minute in minutes) == 3
 
 
 def test_longer_ranges_are_drawn_whatever_has_left_the_tally(store: Store) -> None:
@@ -62,7 +62,7 @@ def test_longer_ranges_are_drawn_whatever_has_left_the_tally(store: Store) -> No
                 hours: store.charts.since(connection, (now - hours * 4 * QUARTER - 1) * SLOT)
                 for hours in (1, 24, 24 * 30)
             }
-        assert {name: sum(one.attempts for one in bars) for name, (_, bars) in drawn.items()} == {
+        assert {name: sum(bar.attempts for bar in bars) for name, (_, bars) in drawn.items()} == {
             "24h": 4015,
             "7d": 5031,
             "30d": 5063,
@@ -74,7 +74,7 @@ def test_longer_ranges_are_drawn_whatever_has_left_the_tally(store: Store) -> No
         }
         begins, bars = drawn["24h"]
         assert (
-            next(number for number, one in enumerate(bars) if one.attempts)
+            next(number for number, bar in enumerate(bars) if bar.attempts)
             == (now - day // 2 - begins // SLOT) // QUARTER
         )
         assert begins // SLOT % QUARTER == 0

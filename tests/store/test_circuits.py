@@ -31,7 +31,7 @@ def finish(store: Store, *records: Record, outcome: Outcome = BROKEN) -> list[st
     """Record outcomes; what is told of circuits."""
     recorded = store.transact(
         lambda connection: store.recording.record(
-            connection, [AttemptResult(one, outcome, 0.1) for one in records]
+            connection, [AttemptResult(record, outcome, 0.1) for record in records]
         )
     )
     return [str(change) for change in recorded.circuits]
@@ -70,9 +70,9 @@ def test_five_failures_in_a_row_open_the_circuit_of_that_receiver(store: Store) 
     assert found.probe_at == (found.opened_at or 0) + FIRST_PAUSE
     waiting = [send(store) for _ in range(3)]
     others = [send(store, B), send(store, None), send(store, "a.example:8443")]
-    assert {one.id for one in claim(store, 10)} == {one.id for one in others}
-    for one in waiting:
-        row = get(store, one.id)
+    assert {record.id for record in claim(store, 10)} == {other.id for other in others}
+    for record in waiting:
+        row = get(store, record.id)
         assert (row.state, row.attempts, row.lease_id) == (State.SCHEDULED, 0, None)
         assert (row.due_at or 0) >= found.probe_at
 
@@ -120,7 +120,7 @@ def test_one_of_all_who_claim_sends_the_probe(store: Store) -> None:
 
     def work() -> None:
         for _ in range(5):
-            taken.extend(one.id for one in claim(store, 5))
+            taken.extend(record.id for record in claim(store, 5))
 
     threads = [threading.Thread(target=work) for _ in range(6)]
     for thread in threads:
@@ -170,7 +170,7 @@ def test_a_probe_that_is_answered_closes_the_circuit(store: Store) -> None:
     assert "is closed: it has answered" in told
     assert circuits(store) == {}
     sent = [send(store) for _ in range(3)]
-    assert {one.id for one in claim(store, 5)} == {one.id for one in sent}
+    assert {record.id for record in claim(store, 5)} == {record.id for record in sent}
     attempt(store, *[BROKEN] * 4)
     assert circuits(store) == {}
 
@@ -242,8 +242,8 @@ def test_it_can_be_closed_by_hand(store: Store) -> None:
     closed = store.transact(lambda connection: store.circuits.close(connection, A))
     assert closed is not None
     assert closed.failures == OPENS_AT
-    assert [one.id for one in claim(store, 1)] == expected[:1]
-    assert {one.id for one in claim(store, 100)} >= set(expected[1:])
+    assert [record.id for record in claim(store, 1)] == expected[:1]
+    assert {record.id for record in claim(store, 100)} >= set(expected[1:])
     for untouched in (later, other):
         assert get(store, untouched.id).due_at == untouched.due_at
     assert store.transact(lambda connection: store.circuits.close(connection, A)) is None
@@ -264,7 +264,7 @@ def test_who_has_seen_it_open_puts_nothing_off_when_it_is_closed(store: Store) -
     found = store.transact(
         lambda connection: store.claims.claim(connection, lane, 20, slowdowns=seen, **how)
     )
-    assert {one.id for one in sent} <= {one.id for one in found}
+    assert {record.id for record in sent} <= {record.id for record in found}
 
 
 def test_what_waits_is_due_in_order_after_the_probe(store: Store) -> None:
@@ -359,4 +359,4 @@ def test_while_one_is_open_nothing_is_claimed_without_a_look(store: Store) -> No
         (lane,) = store.claims.lanes(connection).due()
     how = {"lease_id": "lease", "held_by": "me", "lease": 30}
     assert store.transact(lambda c: store.claims.claim_unseen(c, lane, 5, **how)) == []
-    assert [one.id for one in claim(store, 5)] == [sent.id]
+    assert [record.id for record in claim(store, 5)] == [sent.id]

@@ -50,13 +50,13 @@ def test_one_that_is_not_seen_is_not_alive_and_is_forgotten_after_an_hour(store:
     see(store, sighting())
     age(store, 60)
     with store.reading() as connection:
-        assert [one.is_alive for one in store.dispatchers.list(connection)] == [False]
+        assert [dispatcher.is_alive for dispatcher in store.dispatchers.list(connection)] == [False]
     assert store.transact(store.dispatchers.prune) == 0
     age(store, 3600)
     assert store.transact(store.dispatchers.prune) == 1
     see(store, sighting())
     with store.reading() as connection:
-        assert [one.is_alive for one in store.dispatchers.list(connection)] == [True]
+        assert [dispatcher.is_alive for dispatcher in store.dispatchers.list(connection)] == [True]
 
 
 def test_one_that_has_ended_is_removed(store: Store) -> None:
@@ -66,7 +66,7 @@ def test_one_that_has_ended_is_removed(store: Store) -> None:
     assert store.transact(lambda connection: store.dispatchers.remove(connection, "one"))
     assert not store.transact(lambda connection: store.dispatchers.remove(connection, "one"))
     with store.reading() as connection:
-        assert [one.id for one in store.dispatchers.list(connection)] == ["two"]
+        assert [dispatcher.id for dispatcher in store.dispatchers.list(connection)] == ["two"]
 
 
 def test_a_dispatcher_is_asked_until_it_has_answered(store: Store) -> None:

@@ -31,13 +31,14 @@ def waiting(store: Store) -> list[bytes]:
     """The bodies of what waits for later."""
     with store.reading() as connection:
         found = store.search.find(connection, Filter(state=State.SCHEDULED), 10)
-    return sorted(bytes(one.body) for one in found)
+    return sorted(bytes(record.body) for record in found)
 
 
 def succeed(store: Store) -> None:
     """Attempt what is due, with success."""
     results = [
-        AttemptResult(one, Outcome(State.SUCCEEDED, "success", 204), 0.1) for one in claim(store)
+        AttemptResult(record, Outcome(State.SUCCEEDED, "success", 204), 0.1)
+        for record in claim(store)
     ]
     store.transact(lambda connection: store.recording.record(connection, results))
 
@@ -98,7 +99,7 @@ def test_a_task_that_is_replaced_lets_the_next_of_its_key_go(store: Store) -> No
     )[1]
     assert disposition == "replaced"
     assert get(store, first.id).state == "cancelled"
-    assert [one.id for one in claim(store, 5)] == [behind.id]
+    assert [record.id for record in claim(store, 5)] == [behind.id]
     with store.reading() as connection:
         assert store.statistics.of(connection, ["default"])["default"].counts.cancelled == 1
 

@@ -77,7 +77,7 @@ def test_a_forced_task_is_claimed_whatever_its_queue(store: Store, closed: dict[
     assert is_any_forced(store)
     assert claim(store, 5) == []
     taken = claim_forced(store)
-    assert [(one.id, one.attempts) for one in taken] == [(wanted.id, 1)]
+    assert [(record.id, record.attempts) for record in taken] == [(wanted.id, 1)]
     assert claim_forced(store) == []
     assert get(store, other.id).state == State.SCHEDULED
 
@@ -110,7 +110,7 @@ def test_a_forced_task_that_is_given_back_is_still_forced(store: Store) -> None:
     force(store, task)
     (taken,) = claim_forced(store)
     store.transact(lambda connection: store.leases.release(connection, [taken.lease]))
-    assert [one.id for one in claim_forced(store)] == [task.id]
+    assert [record.id for record in claim_forced(store)] == [task.id]
 
 
 def test_forced_tasks_that_end_otherwise_are_not_claimed(store: Store) -> None:
@@ -137,7 +137,7 @@ def test_forced_tasks_that_end_otherwise_are_not_claimed(store: Store) -> None:
         change_queue(store, **closed)
         assert claim_forced(store) == []
     change_queue(store, deleted_at=None)
-    assert [one.id for one in claim_forced(store)] == [pulled.id]
+    assert [record.id for record in claim_forced(store)] == [pulled.id]
 
 
 def test_a_forced_task_waits_for_its_key(store: Store) -> None:
@@ -150,7 +150,7 @@ def test_a_forced_task_waits_for_its_key(store: Store) -> None:
     assert claim_forced(store) == []
     assert get(store, wanted.id).due_at is None
     end(store, get(store, holder.id), Outcome(State.SUCCEEDED, "success", 204))
-    assert [one.id for one in claim_forced(store)] == [wanted.id]
+    assert [record.id for record in claim_forced(store)] == [wanted.id]
 
 
 def test_only_forced_tasks_of_the_chosen_queues_are_claimed(store: Store) -> None:
@@ -168,7 +168,7 @@ def test_forced_tasks_are_found_among_many(store: Store) -> None:
     many = [add(store, queue="mail") for _ in range(30)]
     for task in many[10:15]:
         force(store, task)
-    assert [one.id for one in claim_forced(store, 3)] == [task.id for task in many[10:13]]
+    assert [record.id for record in claim_forced(store, 3)] == [task.id for task in many[10:13]]
     assert len(claim_forced(store, 30)) == 2
 
 

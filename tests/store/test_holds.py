@@ -170,7 +170,7 @@ def test_a_place_outlives_its_process_by_a_lease_at_most(
     delete(store, running)
     expire(store, store.database.tables.hold, held_until=1)
     assert lapse(store) == 1
-    assert [one.id for one in claim(store, 5)] == [second.id]
+    assert [record.id for record in claim(store, 5)] == [second.id]
     assert lapse(store) == 0
 
 
@@ -180,7 +180,7 @@ def test_whoever_ends_the_leases_of_a_dead_process_frees_its_places(store: Store
     running, second = two(store, lock_key="s:a")
     delete(store, running)
     store.transact(lambda connection: getattr(store.leases, end)(connection, "me"))
-    assert [one.id for one in claim(store, 5)] == [second.id]
+    assert [record.id for record in claim(store, 5)] == [second.id]
 
 
 def test_what_had_not_begun_keeps_no_place(store: Store) -> None:
@@ -191,7 +191,7 @@ def test_what_had_not_begun_keeps_no_place(store: Store) -> None:
     assert (
         store.transact(lambda connection: store.leases.release(connection, [lease(running)])) == 0
     )
-    assert [one.id for one in claim(store, 5)] == [second.id]
+    assert [record.id for record in claim(store, 5)] == [second.id]
 
 
 def test_a_lease_that_has_run_out_keeps_no_place(store: Store) -> None:
@@ -205,7 +205,7 @@ def test_a_lease_that_has_run_out_keeps_no_place(store: Store) -> None:
     delete(store, running)
     store.free_lapsed_places()
     assert holds(store) == 0
-    assert [one.id for one in claim(store, 5)] == [second.id]
+    assert [record.id for record in claim(store, 5)] == [second.id]
 
 
 @pytest.mark.parametrize("fields", KEYS.values(), ids=KEYS)
@@ -223,7 +223,7 @@ def test_a_place_lasts_as_long_as_its_lease_was_renewed(
     assert claim(store, 5) == []
     expire(store, store.database.tables.renewal, until=1)
     assert lapse(store) == 1
-    assert [one.id for one in claim(store, 5)] == [second.id]
+    assert [record.id for record in claim(store, 5)] == [second.id]
 
 
 def test_a_deleted_task_that_runs_is_ended_once(store: Store) -> None:
@@ -241,7 +241,7 @@ def test_a_deleted_task_that_runs_is_ended_once(store: Store) -> None:
     store.transact(store.locks.mend)
     assert claim(store, 5) == []
     record(store, running)
-    assert [one.id for one in claim(store, 5)] == [second.id]
+    assert [record.id for record in claim(store, 5)] == [second.id]
 
 
 def test_a_batch_waits_for_what_still_runs(store: Store) -> None:
@@ -260,7 +260,7 @@ def test_a_batch_waits_for_what_still_runs(store: Store) -> None:
     with store.reading() as connection:
         row = store.batches.get(connection, batch_id)
     assert (row.cancelled, row.finished_at is None) == (1, False)
-    assert [one.name for one in claim(store, 5)] == ["finish"]
+    assert [record.name for record in claim(store, 5)] == ["finish"]
 
 
 def test_a_task_is_replaced_only_by_name_while_it_runs(store: Store) -> None:
@@ -272,4 +272,4 @@ def test_a_task_is_replaced_only_by_name_while_it_runs(store: Store) -> None:
     assert (running.id, get(store, first.id).state) == (first.id, State.LEASED)
     assert claim(store, 5) == []
     record(store, running)
-    assert [one.id for one in claim(store, 5)] == [second.id]
+    assert [record.id for record in claim(store, 5)] == [second.id]

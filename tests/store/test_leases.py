@@ -29,7 +29,7 @@ def record(store: Store, *records: Record, outcome: Outcome = SUCCESS) -> set[st
     return set(
         store.transact(
             lambda connection: store.recording.record(
-                connection, [AttemptResult(one, outcome, 0.1) for one in records]
+                connection, [AttemptResult(record, outcome, 0.1) for record in records]
             )
         ).lost
     )
@@ -69,22 +69,22 @@ def test_nothing_is_claimed_twice(store: Store) -> None:
 def test_a_claim_takes_no_more_than_asked_and_the_first_due(store: Store) -> None:
     """In the order in which they fell due."""
     ids = [add(store, delay=-number * SECOND).id for number in range(9)]
-    assert [one.id for one in claim(store, 4)] == ids[:4:-1]
-    assert [one.id for one in claim(store, 9)] == ids[4::-1]
+    assert [record.id for record in claim(store, 4)] == ids[:4:-1]
+    assert [record.id for record in claim(store, 9)] == ids[4::-1]
 
 
 def test_nothing_is_claimed_before_its_eta(store: Store) -> None:
     """Nor does it hide what is due behind it."""
     add(store, delay=3600 * SECOND)
     due = add(store)
-    assert [one.id for one in claim(store, 5)] == [due.id]
+    assert [record.id for record in claim(store, 5)] == [due.id]
 
 
 def test_priorities_and_queues_are_lanes(store: Store) -> None:
     """The higher priority first; a lane's look says when its first task is due."""
     low, high, other = add(store, priority=-1), add(store, priority=9), add(store, queue="mail")
-    assert {one.id for one in claim(store, 1)} == {high.id}
-    assert {one.id for one in claim(store, 5)} == {low.id, other.id}
+    assert {record.id for record in claim(store, 1)} == {high.id}
+    assert {record.id for record in claim(store, 5)} == {low.id, other.id}
 
 
 @pytest.mark.parametrize("closed", [{"paused_at": 1}, {"mode": "pull"}, {"deleted_at": 1}])
@@ -317,7 +317,7 @@ def test_releasing_burns_no_attempt(store: Store) -> None:
     assert store.transact(lambda connection: store.leases.release(connection, [taken.lease])) == 1
     back = get(store, taken.id)
     assert (back.state, back.attempts, back.crashes) == ("scheduled", 0, 0)
-    assert [one.attempts for one in claim(store)] == [1]
+    assert [record.attempts for record in claim(store)] == [1]
 
 
 def test_a_handler_completes_only_while_the_lease_is_its_own(store: Store) -> None:
@@ -404,7 +404,7 @@ def test_a_completed_task_is_not_taken_over_but_ended(store: Store) -> None:
     )
     assert record(store, held) == set()
     assert counted(store) == {"succeeded": 1}
-    assert sorted(one.url for one in claim(store, 5)) == ["/next", "/w"]
+    assert sorted(record.url for record in claim(store, 5)) == ["/next", "/w"]
 
 
 def test_a_success_is_recorded_whatever_ended_in_the_same_turn(store: Store) -> None:
@@ -427,7 +427,7 @@ def test_a_success_is_recorded_whatever_ended_in_the_same_turn(store: Store) -> 
     store.transact(lambda connection: store.tasks.delete(connection, doomed.id))
     assert record(store, shared[0], again, doomed) == {doomed.id}
     assert counted(store) == {"succeeded": 2}
-    assert sorted(one.url for one in claim(store, 5)) == ["/after-first", "/after-second"]
+    assert sorted(record.url for record in claim(store, 5)) == ["/after-first", "/after-second"]
 
 
 def test_an_attempt_is_current_only_while_it_is_under_way(store: Store) -> None:
@@ -456,7 +456,7 @@ def test_many_claimers_take_each_task_once(store: Store) -> None:
 
     def work() -> None:
         while found := claim(store, 25):
-            taken.extend(one.id for one in found)
+            taken.extend(record.id for record in found)
 
     threads = [threading.Thread(target=work) for _ in range(8)]
     for thread in threads:
@@ -516,7 +516,7 @@ def test_what_a_handler_has_committed_is_a_success_whatever_came_back(
     for _ in range(2):  # the commit of the first was in doubt
         recorded = store.transact(lambda connection: store.recording.record(connection, results))
         assert recorded.lost == set()
-        assert {one.outcome for one in recorded.results} == {SUCCESS}
+        assert {result.outcome for result in recorded.results} == {SUCCESS}
     assert counted(store) == {"succeeded": 2}
     with store.reading() as connection:
         batch = store.batches.get(connection, "b" * 26)
@@ -554,6 +554,6 @@ def test_a_handler_that_commits_while_its_timeout_is_recorded_has_succeeded(stor
         )
 
     recorded = store.transact(work)
-    assert [one.outcome for one in recorded.results] == [SUCCESS]
+    assert [result.outcome for result in recorded.results] == [SUCCESS]
     assert get(store, held.id).state == "succeeded"
     assert counted(store) == {"succeeded": 1}

@@ -45,7 +45,7 @@ def finish(store: Store, *records: Record, outcome: Outcome = SUCCESS) -> None:
     """Record outcomes."""
     store.transact(
         lambda connection: store.recording.record(
-            connection, [AttemptResult(one, outcome, 0.1) for one in records]
+            connection, [AttemptResult(record, outcome, 0.1) for record in records]
         )
     )
 
@@ -89,19 +89,21 @@ class TestConcurrencyKeys:
         ids = [add(store, lock_key="c:a", lock_limit=2).id for _ in range(6)]
         free = add(store)
         taken = claim(store, 5)
-        assert {one.id for one in taken} == {*ids[:2], free.id}
-        parked = [get(store, one) for one in ids[2:]]
-        assert [(one.due_at, one.attempts, one.lease_id) for one in parked] == [(None, 0, None)] * 4
+        assert {record.id for record in taken} == {*ids[:2], free.id}
+        parked = [get(store, task_id) for task_id in ids[2:]]
+        assert [(record.due_at, record.attempts, record.lease_id) for record in parked] == [
+            (None, 0, None)
+        ] * 4
         assert claim(store, 5) == []
-        finish(store, next(one for one in taken if one.id == ids[0]))
-        assert [one.id for one in claim(store, 5)] == [ids[2]]
+        finish(store, next(record for record in taken if record.id == ids[0]))
+        assert [record.id for record in claim(store, 5)] == [ids[2]]
 
     def test_a_task_that_is_tried_again_later_lets_the_next_one_go(self, store: Store) -> None:
         """It is not running meanwhile."""
         ids = [add(store, lock_key="c:a", lock_limit=1).id for _ in range(2)]
         (taken,) = claim(store, 5)
         finish(store, taken, outcome=Outcome(State.SCHEDULED, "failure", 500, "no", delay=60.0))
-        assert [one.id for one in claim(store, 5)] == [ids[1]]
+        assert [record.id for record in claim(store, 5)] == [ids[1]]
 
     @pytest.mark.parametrize("end", ["delete", "dead", "complete"])
     def test_whatever_ends_a_task_lets_the_next_one_go(self, store: Store, end: str) -> None:
@@ -117,7 +119,7 @@ class TestConcurrencyKeys:
         else:
             assert complete(store, taken)
             finish(store, taken)
-        assert [one.id for one in claim(store, 5)] == [ids[1]]
+        assert [record.id for record in claim(store, 5)] == [ids[1]]
 
     def test_the_janitor_lets_go_what_was_forgotten(self, store: Store) -> None:
         """Rows changed by hand, say; and keys nobody needs are forgotten."""
@@ -150,7 +152,7 @@ class TestSerialKeys:
         store.transact(lambda connection: store.tasks.requeue(connection, first.id))
         assert claim(store, 5) == []
         finish(store, second)
-        assert [one.id for one in claim(store, 5)] == [ids[0]]
+        assert [record.id for record in claim(store, 5)] == [ids[0]]
 
     @pytest.mark.parametrize("end", PUT_OFF)
     def test_one_that_is_requeued_goes_before_the_one_that_is_put_off(
@@ -169,18 +171,18 @@ class TestSerialKeys:
         finish(store, again)
         assert get(store, ids[1]).state == "scheduled"
         store.transact(lambda connection: store.tasks.run_now(connection, ids[1]))
-        assert [one.id for one in claim(store, 5)] == [ids[1]]
+        assert [record.id for record in claim(store, 5)] == [ids[1]]
 
     def test_in_the_order_of_adding(self, store: Store) -> None:
         """Whatever their priorities and etas; one that is tried again goes first."""
         ids = [add(store, lock_key="s:a", priority=number).id for number in range(4)]
         other = add(store, lock_key="s:b")
         first = claim(store, 8)
-        assert {one.id for one in first} == {ids[0], other.id}
+        assert {record.id for record in first} == {ids[0], other.id}
         finish(store, *first, outcome=AGAIN)
         order = []
         while taken := claim(store, 8):
-            order += [one.id for one in taken if one.id != other.id]
+            order += [record.id for record in taken if record.id != other.id]
             finish(store, *taken)
         assert order == ids
 
@@ -188,7 +190,7 @@ class TestSerialKeys:
         """The next takes its place."""
         ids = [add(store, lock_key="s:a").id for _ in range(2)]
         finish(store, *claim(store, 8), outcome=DEAD)
-        assert [one.id for one in claim(store, 8)] == [ids[1]]
+        assert [record.id for record in claim(store, 8)] == [ids[1]]
 
     @pytest.mark.slow
     def test_many_claimers_keep_the_order_of_each_key(self, store: Store) -> None:
@@ -201,15 +203,15 @@ class TestSerialKeys:
 
         def work() -> None:
             while sum(map(len, order.values())) < 80:
-                for one in claim(store, 4):
-                    key = one.lock_key or ""
+                for record in claim(store, 4):
+                    key = record.lock_key or ""
                     with guard:
                         running[key] += 1
                         overlaps.extend([key] * (running[key] > 1))
-                        order[key].append(one.id)
+                        order[key].append(record.id)
                     with guard:
                         running[key] -= 1
-                    finish(store, one)
+                    finish(store, record)
 
         threads = [threading.Thread(target=work) for _ in range(6)]
         for thread in threads:
@@ -224,7 +226,7 @@ def test_what_has_expired_is_cancelled_unattempted(store: Store) -> None:
     """It was not begun in time; others are."""
     late = add(store, expires_in=-SECOND)
     good = add(store, expires_in=3600 * SECOND)
-    assert [one.id for one in claim(store, 5)] == [good.id]
+    assert [record.id for record in claim(store, 5)] == [good.id]
     ended = get(store, late.id)
     assert (ended.state, ended.attempts, ended.last_reason) == ("cancelled", 0, "expired")
 
@@ -289,7 +291,7 @@ class TestUniqueKeys:
         second, disposition = store_new(store, new(unique_key="k", on_conflict="replace"))
         assert disposition == "replaced"
         assert get(store, first.id).state == "cancelled"
-        assert [one.id for one in claim(store, 5)] == [second.id]
+        assert [record.id for record in claim(store, 5)] == [second.id]
         assert store_new(store, new(unique_key="k", on_conflict="replace"))[1] == "added"
         assert get(store, second.id).state == "leased"
 
@@ -392,7 +394,9 @@ class TestBatches:
     def test_of_many_who_end_the_last_tasks_one_adds_the_callback(self, store: Store) -> None:
         """Eight threads end eight tasks at once."""
         self.make(store, 8, on_finish=new(name="finish"))
-        threads = [threading.Thread(target=finish, args=(store, one)) for one in claim(store, 8)]
+        threads = [
+            threading.Thread(target=finish, args=(store, record)) for record in claim(store, 8)
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:

@@ -114,7 +114,7 @@ class StoreMachine(RuleBasedStateMachine):
     def add_named(self, queue: str, name: str) -> None:
         """A name that is taken is an error, which says whether its task lives."""
         holder = next(
-            (one for one in self.tasks.values() if (one.queue, one.name) == (queue, name)), None
+            (task for task in self.tasks.values() if (task.queue, task.name) == (queue, name)), None
         )
         new = NewTask(id=task_id(), request=request(), queue=queue, name=name)
         if holder is None:
@@ -130,7 +130,7 @@ class StoreMachine(RuleBasedStateMachine):
     def add_unique(self, conflict: Any, key: str) -> None:
         """At most one task that has not ended has the key."""
         holder = next(
-            (one for one in self.tasks.values() if one.is_live and one.unique_key == key), None
+            (task for task in self.tasks.values() if task.is_live and task.unique_key == key), None
         )
         new = NewTask(
             id=task_id(), request=request(), queue="mail", unique_key=key, on_conflict=conflict
@@ -181,7 +181,7 @@ class StoreMachine(RuleBasedStateMachine):
             one.state, one.lease, one.attempts = "leased", record.lease_id, one.attempts + 1
         self.held += taken
         if len(taken) < wanted:
-            left = [one for one in self.tasks.values() if self.may_run(one)]
+            left = [task for task in self.tasks.values() if self.may_run(task)]
             assert not left, self.rows(left)
 
     @rule(key=st.sampled_from(["s:a", "s:b", "c:a", "c:b"]), wanted=st.integers(2, 6))
@@ -284,7 +284,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(queue=st.sampled_from(QUEUES))
     def purge(self, queue: str) -> None:
         """Everything of a queue that has not ended is cancelled."""
-        live = [one for one in self.tasks.values() if one.queue == queue and one.is_live]
+        live = [task for task in self.tasks.values() if task.queue == queue and task.is_live]
         assert self.transact(
             lambda connection: self.store.tasks.delete_some(connection, Filter(queue=queue))
         ) == len(live)
@@ -295,26 +295,26 @@ class StoreMachine(RuleBasedStateMachine):
     def requeue(self) -> None:
         """What is dead starts anew."""
         self.transact(lambda connection: self.store.tasks.requeue_some(connection, Filter()))
-        for one in sorted(self.tasks.values(), key=lambda each: each.id, reverse=True):
-            taken = one.given_key is not None and any(
-                each.is_live and each.unique_key == one.given_key for each in self.tasks.values()
+        for task in sorted(self.tasks.values(), key=lambda each: each.id, reverse=True):
+            taken = task.given_key is not None and any(
+                each.is_live and each.unique_key == task.given_key for each in self.tasks.values()
             )
-            if one.state == "dead" and not taken:
-                one.state, one.due, one.attempts, one.crashes, one.unique_key = (
+            if task.state == "dead" and not taken:
+                task.state, task.due, task.attempts, task.crashes, task.unique_key = (
                     "scheduled",
                     True,
                     0,
                     0,
-                    one.given_key,
+                    task.given_key,
                 )
 
     @rule()
     def run_now(self) -> None:
         """What is due later is due now."""
         self.transact(lambda connection: self.store.tasks.run_some_now(connection, Filter()))
-        for one in self.tasks.values():
-            if one.state == "scheduled":
-                one.due = True
+        for task in self.tasks.values():
+            if task.state == "scheduled":
+                task.due = True
 
     @precondition(lambda self: self.paused or len(self.tasks) > 5)
     @rule(queue=st.sampled_from(QUEUES))
@@ -343,19 +343,19 @@ class StoreMachine(RuleBasedStateMachine):
             rows = {row.id: row for row in connection.execute(sa.select(task))}
             counted = self.store.statistics.of(connection, QUEUES) if self.looked % 5 == 0 else {}
         assert rows.keys() == self.tasks.keys()
-        assert held == {(one.id, lease) for one in self.tasks.values() for lease in one.holds}
-        for one in self.tasks.values():
-            row = rows[one.id]
+        assert held == {(task.id, lease) for task in self.tasks.values() for lease in task.holds}
+        for item in self.tasks.values():
+            row = rows[item.id]
             assert (row.state, row.attempts, row.crashes, row.unique_key) == (
-                one.state,
-                one.attempts,
-                one.crashes,
-                one.unique_key,
-            ), one
-            assert one.state != "leased" or row.lease_id == one.lease
-            assert (row.due_at is None) <= (not one.is_live or one.lock_key is not None)
+                item.state,
+                item.attempts,
+                item.crashes,
+                item.unique_key,
+            ), item
+            assert item.state != "leased" or row.lease_id == item.lease
+            assert (row.due_at is None) <= (not item.is_live or item.lock_key is not None)
         for queue in counted:
-            states = Counter(one.state for one in self.tasks.values() if one.queue == queue)
+            states = Counter(task.state for task in self.tasks.values() if task.queue == queue)
             counts = counted[queue].counts
             found = {
                 "scheduled": counts.unclaimed,
@@ -370,10 +370,10 @@ class StoreMachine(RuleBasedStateMachine):
     def keys_hold(self) -> None:
         """No more run than may at a time, deleted ones too; of a serial key one."""
         running = Counter(
-            (one.lock_key, one.limit) for one in self.tasks.values() if one.state == "leased"
+            (task.lock_key, task.limit) for task in self.tasks.values() if task.state == "leased"
         )
-        for one in self.tasks.values():
-            running[one.lock_key, one.limit] += len(one.holds)
+        for task in self.tasks.values():
+            running[task.lock_key, task.limit] += len(task.holds)
         assert all(
             number <= (limit or 1) for (key, limit), number in running.items() if key is not None
         ), running
@@ -426,8 +426,8 @@ class StoreMachine(RuleBasedStateMachine):
         """What the table has of these and of those that share their keys."""
         task = self.store.database.tables.task
         wanted = sa.or_(
-            task.c.id.in_([one.id for one in some]),
-            task.c.lock_key.in_([str(one.lock_key) for one in some]),
+            task.c.id.in_([record.id for record in some]),
+            task.c.lock_key.in_([str(record.lock_key) for record in some]),
         )
         columns = (
             "id",

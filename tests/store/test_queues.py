@@ -32,7 +32,7 @@ def finish(store: Store, *records: Any, outcome: Outcome = SUCCESS) -> None:
     """Record outcomes."""
     store.transact(
         lambda connection: store.recording.record(
-            connection, [AttemptResult(one, outcome, 0.1) for one in records]
+            connection, [AttemptResult(record, outcome, 0.1) for record in records]
         )
     )
 
@@ -128,7 +128,7 @@ def test_limits_hold_when_many_ask_at_once(store: Store) -> None:
 
     def work() -> None:
         for _ in range(12):
-            taken.extend(one.id for one in claim(store, 5))
+            taken.extend(record.id for record in claim(store, 5))
 
     threads = [threading.Thread(target=work) for _ in range(8)]
     for thread in threads:
@@ -185,7 +185,7 @@ def test_statistics_are_true(store: Store) -> None:
         0,
         first.due_at,
     )
-    taken = [one for one in claim(store, 9) if one.queue == "mail"]
+    taken = [record for record in claim(store, 9) if record.queue == "mail"]
     assert statistics(store).counts.leased == 8
     finish(store, *taken[:3])
     finish(store, *taken[3:5], outcome=Outcome(State.DEAD, "failure", 500, "no"))
@@ -258,8 +258,10 @@ def test_without_a_look_only_an_open_queue_is_taken_from(store: Store, limits: A
             connection, Lane("mail", 0, None, None), 8, **terms
         )
     )
-    assert [one.id for one in taken] == ([one.id for one in added] if limits == {} else [])
-    assert {one.state for one in taken} <= {State.LEASED}
+    assert [record.id for record in taken] == (
+        [record.id for record in added] if limits == {} else []
+    )
+    assert {record.state for record in taken} <= {State.LEASED}
 
 
 def releases(store: Store, **limits: int) -> dict[str, Store]:
@@ -323,5 +325,5 @@ def test_a_queue_of_another_kind_is_one_before_a_task_is_stored(store: Store) ->
     Store(store.database, [QueueSettings(name="mail")]).configure_queues()
     Store(store.database, [QueueSettings(name="mail", mode="pull")]).ensure_queues()
     with store.reading() as connection:
-        (mode,) = [one.mode for one in store.queues.rows(connection) if one.name == "mail"]
+        (mode,) = [row.mode for row in store.queues.rows(connection) if row.name == "mail"]
     assert mode == "pull"

@@ -33,7 +33,8 @@ def states(store: Store) -> list[State]:
     task = store.database.tables.task
     with store.reading() as connection:
         return [
-            State(one) for one in connection.scalars(sa.select(task.c.state).order_by(task.c.id))
+            State(scalar)
+            for scalar in connection.scalars(sa.select(task.c.state).order_by(task.c.id))
         ]
 
 

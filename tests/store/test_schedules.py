@@ -45,7 +45,7 @@ def cron(store: Store, *definitions: ScheduleDefinition) -> Cron:
     """A dispatcher's cron."""
 
     def find(known: Collection[str]) -> list[ScheduleDefinition]:
-        return [one for one in definitions if one.name not in known]
+        return [definition for definition in definitions if definition.name not in known]
 
     return Cron(lambda: store, find)
 
@@ -104,8 +104,8 @@ def test_three_dispatchers_fire_each_time_once(store: Store, first: datetime) ->
         now += timedelta(minutes=50)
         together(
             *(
-                partial(one.tick, now + timedelta(seconds=random.uniform(-30, 30)))
-                for one in dispatchers
+                partial(dispatcher.tick, now + timedelta(seconds=random.uniform(-30, 30)))
+                for dispatcher in dispatchers
             )
         )
     for one in dispatchers:
@@ -320,12 +320,12 @@ def test_a_fire_time_of_two_releases_is_fired_once(store: Store) -> None:
         cron(store, rival("0 */1 * * *", overlap="allow")),
         cron(store, rival("0 * * * *", overlap="allow")),
     ]
-    for one in releases:
-        one.tick(START)
+    for release in releases:
+        release.tick(START)
     for hours in range(1, 6):
-        together(*(partial(one.tick, START + timedelta(hours=hours)) for one in releases))
-        for one in releases:  # a second later, as each would whose row was locked by another
-            one.tick(START + timedelta(hours=hours, seconds=1))
+        together(*(partial(release.tick, START + timedelta(hours=hours)) for release in releases))
+        for release in releases:  # a second later, as each would whose row was locked by another
+            release.tick(START + timedelta(hours=hours, seconds=1))
     assert fired(store, "one") == [START + timedelta(hours=hours) for hours in range(1, 6)]
 
 
@@ -335,14 +335,14 @@ def test_what_passes_during_a_pause_is_not_missed_while_two_releases_run(store: 
         cron(store, definition("one", "0 * * * *")),
         cron(store, rival("*/20 * * * *")),
     ]
-    for one in releases:
-        one.tick(START)
+    for release in releases:
+        release.tick(START)
     store.transact(lambda connection: store.schedules.pause(connection, "one", None))
-    for one in releases:
-        one.tick(START + timedelta(hours=1, minutes=5))
+    for release in releases:
+        release.tick(START + timedelta(hours=1, minutes=5))
     store.transact(lambda connection: store.schedules.resume(connection, "one"))
-    for one in releases:
-        one.tick(START + timedelta(hours=1, minutes=6))
+    for release in releases:
+        release.tick(START + timedelta(hours=1, minutes=6))
     assert fired(store, "one") == []
 
 
@@ -395,7 +395,7 @@ def test_an_added_schedule_is_fired_by_every_dispatcher_once(store: Store) -> No
     """By those that declare nothing, and those that declare others; once for each fire time."""
     added(store, definition("hot", "0 * * * *"))
     with store.reading() as connection:
-        (at,) = (one.next_at for one in Waiting.of(store.schedules.rows(connection)).values())
+        (at,) = (row.next_at for row in Waiting.of(store.schedules.rows(connection)).values())
     for dispatcher in (cron(store), cron(store, definition("other", "30 * * * *")), cron(store)):
         dispatcher.tick(at)
     assert fired(store, "hot") == [at]

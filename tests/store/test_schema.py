@@ -41,8 +41,8 @@ def another(empty_database: TestDatabase) -> Iterator[Another]:
         return Store(opened[-1], [QueueSettings(name="default")])
 
     yield make
-    for one in opened:
-        one.close()
+    for record in opened:
+        record.close()
 
 
 def stamp(store: Store) -> SchemaVersion | None:
@@ -150,7 +150,7 @@ def test_of_several_that_upgrade_at_once_one_does(store: Store, another: Another
         together.wait()
         added.append([change.name for change in database.upgrade()])
 
-    threads = [threading.Thread(target=upgrade, args=(one.database,)) for one in several]
+    threads = [threading.Thread(target=upgrade, args=(record.database,)) for record in several]
     for thread in threads:
         thread.start()
     for thread in threads:

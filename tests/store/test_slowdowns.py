@@ -23,7 +23,7 @@ def finish(store: Store, *records: Record, outcome: Outcome = BUSY) -> None:
     """Record outcomes."""
     store.transact(
         lambda connection: store.recording.record(
-            connection, [AttemptResult(one, outcome, 0.1) for one in records]
+            connection, [AttemptResult(record, outcome, 0.1) for record in records]
         )
     )
 
@@ -48,10 +48,10 @@ def test_only_who_asked_is_slowed(store: Store) -> None:
     slow(store)
     late = [send(store) for _ in range(3)]
     others = [send(store, "b.example"), send(store, None), send(store, "a.example:8443")]
-    assert {one.id for one in claim(store, 10)} == {one.id for one in others}
+    assert {record.id for record in claim(store, 10)} == {other.id for other in others}
     assert list(active(store)) == ["a.example:443"]
-    for one in late:
-        row = get(store, one.id)
+    for record in late:
+        row = get(store, record.id)
         assert (row.state, row.attempts, row.first_tried_at, row.lease_id) == (
             State.SCHEDULED,
             0,
@@ -70,7 +70,7 @@ def test_a_host_is_slowed_in_every_queue_and_a_route_of_the_app_in_its_own(store
     change(store, empty_at=now(store) + 60 * SECOND)
     send(store, None, queue="mail")
     others = [send(store, None), send(store, "b.example", queue="mail")]
-    assert {one.id for one in claim(store, 10)} == {one.id for one in others}
+    assert {record.id for record in claim(store, 10)} == {other.id for other in others}
     assert sorted(active(store)) == ["/mail", "a.example:443"]
 
 
@@ -84,7 +84,7 @@ def test_a_host_is_given_what_has_gathered(store: Store) -> None:
 
     def work() -> None:
         for _ in range(5):
-            taken.extend(one.id for one in claim(store, 5))
+            taken.extend(record.id for record in claim(store, 5))
 
     threads = [threading.Thread(target=work) for _ in range(6)]
     for thread in threads:
@@ -109,10 +109,10 @@ def test_those_that_wait_are_not_in_the_way(store: Store) -> None:
             connection.engine, "before_cursor_execute", lambda *a: statements.append(a[2])
         )
     )
-    assert [one.id for one in claim(store, 8)] == [good.id]
+    assert [record.id for record in claim(store, 8)] == [good.id]
     assert len(statements) < 60
     with store.reading() as connection:
-        assert [one for one in store.claims.lanes(connection).due()] == []
+        assert [lane for lane in store.claims.lanes(connection).due()] == []
 
 
 def test_where_nobody_is_slowed_nothing_more_is_asked(store: Store) -> None:
@@ -127,11 +127,13 @@ def test_where_nobody_is_slowed_nothing_more_is_asked(store: Store) -> None:
     )
     assert len(claim(store, 8)) == 8
     assert not any(
-        one.lstrip().lower().startswith(("select", "update"))
-        and "from taskqueue_slowdown" in one.lower()[:80]
-        for one in statements
+        statement.lstrip().lower().startswith(("select", "update"))
+        and "from taskqueue_slowdown" in statement.lower()[:80]
+        for statement in statements
     )
-    assert not any("slowdown" in one and "EXISTS" not in one for one in statements)
+    assert not any(
+        "slowdown" in statement and "EXISTS" not in statement for statement in statements
+    )
 
 
 def test_a_key_of_a_task_that_is_put_off_is_free(store: Store) -> None:
@@ -142,7 +144,7 @@ def test_a_key_of_a_task_that_is_put_off_is_free(store: Store) -> None:
     assert claim(store, 5) == []
     good = send(store, "b.example", lock_key="c:ana", lock_limit=1)
     send(store, "b.example", lock_key="s:bo")
-    assert [one.id for one in claim(store, 5)] == [good.id]
+    assert [record.id for record in claim(store, 5)] == [good.id]
     assert [get(store, one.id).attempts for one in (late, first)] == [0, 0]
 
 
@@ -151,7 +153,7 @@ def test_several_replies_together_are_one_complaint(store: Store) -> None:
     for _ in range(4):
         send(store)
     records = claim(store, 4)
-    threads = [threading.Thread(target=finish, args=(store, one)) for one in records[:3]]
+    threads = [threading.Thread(target=finish, args=(store, record)) for record in records[:3]]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -29,11 +29,11 @@ class Process:
 
     def take(self, free: int = 10) -> list[str]:
         """One turn; the ids of what begins."""
-        return [one.id for one in self.turn(free).records]
+        return [record.id for record in self.turn(free).records]
 
     def turn(self, free: int = 10) -> Claimed:
         """One turn, and what it claimed."""
-        running = [Running(one, self.clock - one.started) for one in self.running.values()]
+        running = [Running(value, self.clock - value.started) for value in self.running.values()]
 
         def work(connection: sa.Connection) -> Claimed:
             return self.claimer.take(
@@ -44,10 +44,14 @@ class Process:
             )
 
         taken = self.store.transact(work)
-        for one in taken.records:
-            alone_for = probation(one) if taken.alone else 0.0
-            self.running[one.id] = Delivery(
-                one, self.clock, self.clock + 3600, suspect=is_poison(one), alone_for=alone_for
+        for record in taken.records:
+            alone_for = probation(record) if taken.alone else 0.0
+            self.running[record.id] = Delivery(
+                record,
+                self.clock,
+                self.clock + 3600,
+                suspect=is_poison(record),
+                alone_for=alone_for,
             )
         return taken
 
@@ -97,7 +101,7 @@ def crashed(store: Store, number: int, times: int) -> list[str]:
 def states(store: Store, ids: list[str]) -> set[str]:
     """What became of tasks."""
     with store.reading() as connection:
-        return {one.state for one in store.tasks.get_all(connection, ids)}
+        return {record.state for record in store.tasks.get_all(connection, ids)}
 
 
 def test_what_crashed_once_is_taken_over_like_any_other(store: Store) -> None:

@@ -207,7 +207,7 @@ def test_search_ends_with_the_newest_tasks(store: Store, monkeypatch: pytest.Mon
     ids = [add(store).id for _ in range(4)]
     monkeypatch.setattr("flask_taskqueue.store.tasks.filters.SEARCHED", 3)
     with store.reading() as connection:
-        assert [one.id for one in store.search.find(connection, Filter(search="/W"), 10)] == ids[
+        assert [task.id for task in store.search.find(connection, Filter(search="/W"), 10)] == ids[
             :0:-1
         ]
 
@@ -287,14 +287,14 @@ def test_only_the_dead_are_requeued(store: Store) -> None:
         0,
         record.eta,
     )
-    assert [one.id for one in claim(store)] == [record.id]
+    assert [record.id for record in claim(store)] == [record.id]
 
 
 def test_run_now_makes_a_scheduled_task_due(store: Store) -> None:
     """Its eta stays what it was."""
     record = add(store, delay=SECOND * 100)
     store.transact(lambda connection: store.tasks.run_now(connection, record.id))
-    assert [one.eta for one in claim(store)] == [record.eta]
+    assert [record.eta for record in claim(store)] == [record.eta]
     with pytest.raises(BadTaskStateError, match="is leased"):
         store.transact(lambda connection: store.tasks.run_now(connection, record.id))
 
@@ -304,12 +304,12 @@ def test_finished_tasks_are_pruned_when_they_are_old(store: Store) -> None:
     table = store.database.tables.task
     ids = {state: add(store, name=str(state)).id for state in State}
     past = to_micros(datetime.now(UTC) - timedelta(hours=1))
-    for state, one in ids.items():
+    for state, task_id in ids.items():
         finished = past if state.is_finished else None
         store.transact(
-            lambda connection, one=one, state=state, finished=finished: connection.execute(
+            lambda connection, task_id=task_id, state=state, finished=finished: connection.execute(
                 sa.update(table)
-                .where(table.c.id == one)
+                .where(table.c.id == task_id)
                 .values(state=state.value, finished_at=finished, due_at=None if finished else 1)
             )
         )
@@ -329,7 +329,8 @@ def test_finished_tasks_are_pruned_when_they_are_old(store: Store) -> None:
 def die(store: Store) -> None:
     """Attempt what is due, which is the end of it."""
     results = [
-        AttemptResult(one, Outcome(State.DEAD, "failure", 500, "no"), 0.1) for one in claim(store)
+        AttemptResult(record, Outcome(State.DEAD, "failure", 500, "no"), 0.1)
+        for record in claim(store)
     ]
     store.transact(lambda connection: store.recording.record(connection, results))
 

@@ -125,7 +125,7 @@ def test_without_it_the_queue_goes_on_and_says_so_once(
     lines = [record.getMessage() for record in caplog.records if TOLD in record.getMessage()]
     usable = kind in ("a folder", "a pipe")  # they can be locked like any other
     assert len(lines) == (not usable)
-    assert [TOLD in one for one in findings] == ([] if usable else [True])
+    assert [TOLD in finding for finding in findings] == ([] if usable else [True])
     assert not target.exists()
 
 

@@ -117,7 +117,7 @@ class TestADatabaseReaderStealsSecrets:
             )
             assert shown.output.count(MARK) == 4
         files = [path.read_bytes() for path in tmp_path.glob("test.db*")]
-        assert not any(MARK.encode() in one for one in files)
+        assert not any(MARK.encode() in file for file in files)
 
     def test_rows_from_before(self, sqlite_database: TestDatabase) -> None:
         """Plain ones are delivered like the others; schedules are sealed when they are next

@@ -258,21 +258,25 @@ class TestAReceiverHoldsUpAnother:
         wait_until(ran.is_set, what="a route of the app is called")
 
         def waiting() -> list[Task]:
-            return [one for one in sender.tasks.find(limit=1000) if one.url.startswith(busy.url)]
+            return [task for task in sender.tasks.find(limit=1000) if task.url.startswith(busy.url)]
 
         wait_until(
-            lambda: sum(one.attempts for one in waiting()) == len(busy.got),
+            lambda: sum(waiter.attempts for waiter in waiting()) == len(busy.got),
             what="whatever counted as an attempt was one",
         )
-        late = next(one for one in waiting() if one.attempts == 0 and one.state == "scheduled")
+        late = next(
+            waiter for waiter in waiting() if waiter.attempts == 0 and waiter.state == "scheduled"
+        )
         assert late.last_error is None
         why = sender.tasks.why(late)
         assert why.code == "slowed"
         assert f"{busy.host}, asked for less (503, Retry-After 50 s)" in why.sentence
-        findings = [one for one in diagnosis.findings(sender.runtime) if busy.host in one.text]
+        findings = [
+            finding for finding in diagnosis.findings(sender.runtime) if busy.host in finding.text
+        ]
         assert [
-            "is slowed since" in one.text and "twice as much every half minute" in one.text
-            for one in findings
+            "is slowed since" in finding.text and "twice as much every half minute" in finding.text
+            for finding in findings
         ] == [True]
         page = sender.app.test_client().get(
             "/taskqueue/", environ_base={"REMOTE_ADDR": "127.0.0.1"}
@@ -311,7 +315,7 @@ class TestAReceiverHoldsUpAnother:
             sender.tasks.add_many(specs)
             sender.runtime.start()
             wait_until(lambda: len(ana.got) == 300, what="the good receiver has got its tasks")
-            tried = [one.attempts for one in sender.tasks.find(limit=1000) if one.url == url]
+            tried = [task.attempts for task in sender.tasks.find(limit=1000) if task.url == url]
             assert len(tried) == 150
             assert sum(tried) < 100
             sender.runtime.stop(0)
@@ -339,7 +343,7 @@ class TestAReceiverHoldsUpAnother:
             sender.runtime.start()
             wait_until(lambda: len(ana.got) == 60, what="the good receiver has got its tasks")
             tried = [
-                one.attempts for one in sender.tasks.find(limit=1000) if ana.host not in one.url
+                task.attempts for task in sender.tasks.find(limit=1000) if ana.host not in task.url
             ]
             assert len(tried) == 60
             assert sum(tried) < 40
@@ -383,7 +387,7 @@ class TestAReceiverHoldsUpAnother:
         )
         sender.runtime.start()
         wait_until(
-            lambda: any(one.last_reason == "timeout" for one in sender.tasks.find(limit=100)),
+            lambda: any(task.last_reason == "timeout" for task in sender.tasks.find(limit=100)),
             what="a deadline has passed",
         )
         held.set()
@@ -466,19 +470,21 @@ class TestAReceiverKeepsFailing:
         wait_until(lambda: len(ana.got) == 300, what="the good receiver has got its tasks")
 
         def waiting() -> list[Task]:
-            return [one for one in sender.tasks.find(limit=1000) if dead in one.url]
+            return [task for task in sender.tasks.find(limit=1000) if dead in task.url]
 
         wait_until(
-            lambda: not any(one.state is State.LEASED for one in waiting()),
+            lambda: not any(waiter.state is State.LEASED for waiter in waiting()),
             what="what was under way has ended",
         )
-        assert sum(one.attempts for one in waiting()) < 100
-        late = next(one for one in waiting() if one.attempts == 0)
+        assert sum(waiter.attempts for waiter in waiting()) < 100
+        late = next(waiter for waiter in waiting() if waiter.attempts == 0)
         assert late.last_error is None
         why = sender.tasks.why(late)
         assert why.code == "circuit"
         assert f"flask taskqueue close-circuit {dead}" in why.sentence
-        (found,) = [one for one in diagnosis.findings(sender.runtime) if dead in one.text]
+        (found,) = [
+            finding for finding in diagnosis.findings(sender.runtime) if dead in finding.text
+        ]
         assert "Its circuit is open" in found.text
         page = sender.app.test_client().get("/taskqueue/")
         assert dead in page.text
@@ -501,7 +507,7 @@ class TestAReceiverKeepsFailing:
             other.runtime.start()
             wait_until(sender.tasks.open_circuits, what="the circuit is open")
             wait_until(
-                lambda: any(one.failures > 20 for one in sender.tasks.open_circuits()),
+                lambda: any(circuit.failures > 20 for circuit in sender.tasks.open_circuits()),
                 what="probes have failed",
                 timeout=120,
             )
@@ -512,7 +518,7 @@ class TestAReceiverKeepsFailing:
                 timeout=120,
             )
             assert sender.tasks.open_circuits() == []
-            once = [one for one in sender.tasks.find(limit=1000) if one.attempts == 1]
+            once = [task for task in sender.tasks.find(limit=1000) if task.attempts == 1]
             assert len(once) > 20
 
     @pytest.mark.slow

@@ -79,13 +79,13 @@ class Resolver:
         self.asked += 1
         return [
             (
-                socket.AF_INET6 if ":" in one else socket.AF_INET,
+                socket.AF_INET6 if ":" in item else socket.AF_INET,
                 socket.SOCK_STREAM,
                 6,
                 "",
-                (one, port),
+                (item, port),
             )
-            for one in found
+            for item in found
         ]
 
 
@@ -280,5 +280,5 @@ class TestServerSideRequestForgeryByATargetUrl:
                 for task_id, values in zip(ids, forged, strict=True):
                     connection.execute(sa.update(table).where(table.c.id == task_id).values(values))
             queue.tasks.drain()
-            states = [queue.tasks.get(one).state for one in ids]
+            states = [queue.tasks.get(task_id).state for task_id in ids]
         assert (states, connected) == ([State.DEAD] * 3, [])

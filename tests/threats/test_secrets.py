@@ -109,7 +109,7 @@ class TestSecretsInLogsErrorsAndReprs:
             shown += [f"{task!r} {task.last_error}" for task in tasks.find()]
             assert len(shown) >= 3 * len(added)
             assert {task.last_status for task in tasks.find()} >= {None, 302, 422, 500}
-        _absent([*shown, *caplog.messages, *(str(one.__dict__) for one in caplog.records)])
+        _absent([*shown, *caplog.messages, *(str(record.__dict__) for record in caplog.records)])
 
     def test_a_database_that_refuses(
         self, sqlite_database: TestDatabase, caplog: pytest.LogCaptureFixture
@@ -181,7 +181,7 @@ class TestSecretsInLogsErrorsAndReprs:
                 {"url": "/w", "payload": MARK * 10_000},
                 {"url": f"/_taskqueue/task/none?{MARK}", "json": MARK},
             ]
-            _absent(_error(queue.tasks.add, TaskSpec(**one)) for one in wrong)
+            _absent(_error(queue.tasks.add, TaskSpec(**item)) for item in wrong)
             _absent([_error(function.enqueue, MARK), _error(function.enqueue, {MARK: object()})])
 
     def test_reprs_of_what_holds_a_payload(self, sqlite_database: TestDatabase) -> None:

@@ -354,7 +354,7 @@ class TestCodeExecutionByStoredData:
             may = deferred.get(path, set())
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.Import):
-                    found = {one.name.partition(".")[0] for one in node.names}
+                    found = {name.name.partition(".")[0] for name in node.names}
                     assert not (modules - may) & found, path
                 elif isinstance(node, ast.ImportFrom):
                     assert str(node.module).partition(".")[0] not in modules, path

@@ -78,10 +78,10 @@ class TestSupplyChain:
             for line in metadata.splitlines()
             if line.startswith("Requires-Dist: ")
         ]
-        own = [one for one in needed if "extra ==" not in one]
+        own = [item for item in needed if "extra ==" not in item]
         assert own
-        assert all(re.fullmatch(r"[\w-]+(<[\d.]+,)?>=[\d.]+", one) for one in own), own
-        assert not any("@" in one or "://" in one for one in needed)
+        assert all(re.fullmatch(r"[\w-]+(<[\d.]+,)?>=[\d.]+", item) for item in own), own
+        assert not any("@" in item or "://" in item for item in needed)
 
     @pytest.mark.slow
     def test_importing_it_opens_no_connection(self) -> None:

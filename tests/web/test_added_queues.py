@@ -358,9 +358,9 @@ def test_deleting_a_queue_cancels_its_tasks_and_blocks_its_name(
         with pytest.raises(UnknownQueueError, match="there is no queue 'tours': it was deleted"):
             use()
     assert "tours" not in [queue.name for queue in other.queues()]
-    assert "tours" not in [one.queue for one in other.statistics()]
+    assert "tours" not in [counts.queue for counts in other.statistics()]
     with shop.store.reading() as connection:
-        assert "tours" not in [one.queue for one in shop.store.metrics.all(connection)]
+        assert "tours" not in [metric.queue for metric in shop.store.metrics.all(connection)]
     with pytest.raises(TombstonedQueueError, match="its name is free again from"):
         other.add_queue("tours")
     pass_days(shop, "tours", 3.01)
@@ -442,7 +442,7 @@ def test_a_schedule_of_a_deleted_queue_stops_firing_and_says_so(
     assert "schedule often does not fire any more: there is no queue 'tours'" in caplog.text
     broken = shop.tasks.get_schedule("often")
     assert broken.next_at is None
-    assert any(broken.last_error in one.text for one in findings(shop.runtime))
+    assert any(broken.last_error in finding.text for finding in findings(shop.runtime))
     assert shop.tasks.find(queue="tours") == []
     broken.change(task=TaskSpec("/w"))
     mended = shop.tasks.get_schedule("often")
@@ -514,8 +514,8 @@ def test_a_configured_queue_costs_no_statement(shop: Bench) -> None:
     shop.tasks.add_queue("tours")
     statements.clear()
     shop.tasks.add("/w", queue="tours")
-    assert not any("settings" in one and one.startswith("SELECT") for one in first)
-    assert sum("FROM taskqueue_queue" in one for one in statements) == 1
+    assert not any("settings" in task and task.startswith("SELECT") for task in first)
+    assert sum("FROM taskqueue_queue" in statement for statement in statements) == 1
 
 
 def test_the_rate_of_keys_of_an_added_queue_is_given_by_a_command(shop: Bench) -> None:

@@ -63,13 +63,13 @@ def test_lists_in_any_order_raise_no_deadlock(
                 errors.append(error)
 
         threads = [threading.Thread(target=work, args=(seed,)) for seed in range(6)]
-        for one in threads:
-            one.start()
-        for one in threads:
-            one.join(120)
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(120)
         if (database.name, add, on_conflict != "skip") == ("mariadb", in_the_session, True):
             errors = [
-                one for one in errors if not isinstance(one, TransientError)
+                error for error in errors if not isinstance(error, TransientError)
             ]  # it locks what is beside a key as well
         assert errors == []
         live = shop.tasks.find(state=State.SCHEDULED, limit=1000)

@@ -499,7 +499,7 @@ def test_a_generator_that_is_returned_does_not_count_as_done(on_sqlite: Bench) -
     functions = [on_sqlite.tasks.task(name=name)(one) for name, one in lazy.items()]
     streaming = on_sqlite.tasks.worker("/a", endpoint="c", transactional=True)(hiding(generate))
     unusable = on_sqlite.tasks.worker("/b", endpoint="d")(hiding(generate_async))
-    for never in (*(one.enqueue() for one in functions), unusable.add()):
+    for never in (*(function.enqueue() for function in functions), unusable.add()):
         dead = on_sqlite.run(never)
         assert (dead.state, "whose work has not run" in str(dead.last_error)) == (State.DEAD, True)
     done = on_sqlite.run(streaming.options(keep_result=True).add())

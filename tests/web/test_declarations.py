@@ -193,8 +193,8 @@ def test_one_function_has_one_url(declaring: Callable[..., Flask]) -> None:
 
     def several(*declarations: dict[str, Any]) -> Declare:
         def declare(tasks: TaskQueue) -> None:
-            for one in declarations:
-                tasks.worker(**one)(anything)
+            for declaration in declarations:
+                tasks.worker(**declaration)(anything)
 
         return declare
 
@@ -645,6 +645,8 @@ def test_a_setting_that_comes_too_late_is_named(
     app.config["TASKQUEUE_API"] = True
     for _ in range(2):
         app.test_client().get("/")
-    said = [one.getMessage() for one in caplog.records if "has no effect" in one.getMessage()]
+    said = [
+        record.getMessage() for record in caplog.records if "has no effect" in record.getMessage()
+    ]
     assert len(said) == 1
     assert said[0].startswith("TASKQUEUE_API changed after TaskQueue was set up")

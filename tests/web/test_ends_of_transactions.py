@@ -141,7 +141,7 @@ def test_a_failed_handler_leaves_no_task_of_its_hooks(queue: Bench) -> None:
     add_after_each_commit(queue)
     task = queue.tasks.add("/fails", retry=ONCE, transactional=False)
     queue.tasks.drain()
-    assert [one.id for one in queue.tasks.find()] == [task.id]
+    assert [task.id for task in queue.tasks.find()] == [task.id]
     assert queue.tasks.get(task.id).state is State.DEAD
 
 
@@ -162,7 +162,7 @@ def test_after_a_failed_flush_a_transactional_handler_adds_nothing(queue: Bench)
     task = queue.tasks.add("/flushes", retry=ONCE)
     queue.tasks.drain()
     assert len(heard) == 1
-    assert [one.id for one in queue.tasks.find()] == [task.id]
+    assert [task.id for task in queue.tasks.find()] == [task.id]
 
 
 def test_what_the_database_has_undone_is_not_committed(queue: Bench) -> None:
@@ -371,7 +371,7 @@ def test_a_session_that_takes_the_place_of_another_is_followed_too(queue: Bench)
     task = queue.tasks.add("/w")
     assert not task.is_committed
     queue.db.session.rollback()
-    assert [one.id for one in queue.tasks.find()] == [known.id]
+    assert [task.id for task in queue.tasks.find()] == [known.id]
     change(queue)
     task = queue.tasks.add("/w")
     queue.db.session.commit()

@@ -108,7 +108,7 @@ def execute(queue: Bench, text: str) -> None:
 
 def is_stored(queue: Bench, task: Task) -> bool:
     """Whether others see a task."""
-    return task.id in {one.id for one in queue.tasks.find()}
+    return task.id in {task.id for task in queue.tasks.find()}
 
 
 def expect(queue: Bench, *, joined: bool) -> None:
@@ -682,7 +682,7 @@ def test_a_session_that_is_closed_without_a_commit_is_told(
     tasks = [queue.tasks.add("/w"), queue.tasks.queue("default").add(["/w"])[0]]
     closed(queue)
     assert [task.is_committed for task in tasks] == [False, False]
-    [record] = [one for one in caplog.records if "without a commit" in one.message]
+    [record] = [record for record in caplog.records if "without a commit" in record.message]
     assert all(f"task {task.id} (/w)" in record.message for task in tasks)
     assert "transactional=False" in record.message
 
@@ -812,7 +812,7 @@ def test_a_key_whose_task_was_deleted_in_the_transaction_is_free(queue: Bench) -
     second = queue.tasks.add("/w", unique_key="k")
     assert second.disposition == "added"
     queue.db.session.commit()
-    assert [one.id for one in queue.tasks.find(state="scheduled")] == [second.id]
+    assert [task.id for task in queue.tasks.find(state="scheduled")] == [second.id]
 
 
 def test_what_the_drivers_own_cursor_changes_is_kept(queue: Bench) -> None:

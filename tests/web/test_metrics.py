@@ -52,8 +52,11 @@ def scrape(one: Bench) -> Values:
         sample for family in text_string_to_metric_families(reply.text) for sample in family.samples
     ]
     return {
-        (one.name, *(one.labels[label] for label in LABELS if label in one.labels)): one.value
-        for one in samples
+        (
+            sample.name,
+            *(sample.labels[label] for label in LABELS if label in sample.labels),
+        ): sample.value
+        for sample in samples
     }
 
 
@@ -183,7 +186,7 @@ def test_every_metric_is_exposed_and_no_other(metered: Bench) -> None:
         taskqueue.advance(61, run=True)
         text = metered.app.test_client().get(URL, headers=HEADERS).text
     shown = set(re.findall(r"^# TYPE (\S+)", text, re.MULTILINE))
-    assert shown == {one.shown for one in METRICS}
+    assert shown == {metric.shown for metric in METRICS}
     assert 'taskqueue_cron_last_success_timestamp_seconds{cron="often"}' in text
     asked = {"Accept": "application/openmetrics-text; version=1.0.0", **HEADERS}
     reply = metered.app.test_client().get(URL, headers=asked)

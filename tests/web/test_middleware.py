@@ -361,7 +361,7 @@ def test_middleware_cannot_turn_a_failure_into_a_success(on_sqlite: Bench, forge
 
     def outside(environ: Any, start_response: Any) -> Any:
         def start(_status: str, headers: list[tuple[str, str]], *_error: Any) -> Any:
-            kept = [one for one in headers if one[0] != verdicts.HEADER]
+            kept = [header for header in headers if header[0] != verdicts.HEADER]
             if forge == "change":
                 kept.append(
                     (

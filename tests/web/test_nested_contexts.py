@@ -314,7 +314,7 @@ def test_what_a_handler_changes_in_an_inner_context_is_refused(
     task = queue.tasks.add("/handler")
     assert queue.run(task).last_status == 500
     assert told[: len(CHANGES)] == list(CHANGES)
-    assert {one.id for one in queue.tasks.find()} - before == {task.id, *told[len(CHANGES) :]}
+    assert {task.id for task in queue.tasks.find()} - before == {task.id, *told[len(CHANGES) :]}
 
 
 def test_an_inner_transaction_of_a_handler_can_be_chosen(
@@ -382,7 +382,7 @@ def test_a_handler_that_is_called_by_a_handler_is_part_of_its_transaction(
     calls += [other, in_thread, in_requests]
     task = queue.tasks.add("/handler")
     assert queue.run(task).last_status == 500
-    assert [one.id for one in queue.tasks.find()] == [task.id]
+    assert [task.id for task in queue.tasks.find()] == [task.id]
 
 
 def test_after_the_handler_its_copied_context_is_like_any_other(queue: Bench) -> None:

@@ -455,7 +455,7 @@ def test_progress_beside_changes_of_the_handler(queue: Bench) -> None:
     task = long.add()
     queue.tasks.drain()
     assert queue.tasks.get(task.id).state is State.SUCCEEDED
-    assert [one.done for one in told] == [1]
+    assert [task.done for task in told] == [1]
 
 
 def test_another_session_of_the_thread(on_a_file: Bench) -> None:
@@ -481,7 +481,7 @@ def test_tables_that_are_not_there_yet(servers: Servers, tmp_path: Path) -> None
         queue.tasks.worker("/w")(lambda: None)
         runtime = queue.runtime
         runtime.store.database.tables.task.metadata.drop_all(
-            queue.db.engine, tables=[one for one in runtime.store.database.tables.all]
+            queue.db.engine, tables=[table for table in runtime.store.database.tables.all]
         )
         for end in (queue.db.session.rollback, queue.db.session.commit):
             execute(queue, "UPDATE counter SET count = 7")

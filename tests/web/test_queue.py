@@ -178,7 +178,7 @@ class TestLists:
         added = queue.add(
             [note("a"), ("/note", {"what": "b"}), {"url": "/note", "name": "n"}, "/note"]
         )
-        assert [one.was_enqueued for one in added] == [True, True, False, True]
+        assert [task.was_enqueued for task in added] == [True, True, False, True]
         assert added[2].id == first.id
         assert shop.tasks.drain() == 4
         assert sorted(seen(shop)) == ["a", "b", "nothing", "nothing"]
@@ -228,8 +228,13 @@ class TestKeys:
             )  # type: ignore[arg-type]
             for number, wish in enumerate(["skip", "skip", "debounce", "replace"])
         ]
-        assert [one.disposition for one in results] == ["added", "skipped", "debounced", "replaced"]
-        assert len({one.id for one in results[:3]}) == 1
+        assert [result.disposition for result in results] == [
+            "added",
+            "skipped",
+            "debounced",
+            "replaced",
+        ]
+        assert len({result.id for result in results[:3]}) == 1
         with pytest.raises(TaskAlreadyExistsError):
             shop.tasks.add("/note", unique_key="k", on_conflict="raise")
         assert len(shop.tasks.find(state="scheduled")) == 1
@@ -238,7 +243,7 @@ class TestKeys:
         """It is scheduled, has no due_at, and knows its key."""
         store = shop.store
         first, second = (shop.tasks.add("/note", serial_key="order-7") for _ in range(2))
-        (lane,) = (one for one in self.lanes(store) if one.queue == "default")
+        (lane,) = (lane for lane in self.lanes(store) if lane.queue == "default")
         store.transact(
             lambda connection: store.claims.claim(
                 connection, lane, 5, lease_id="l", held_by="h", lease=30
@@ -273,7 +278,7 @@ class TestKeys:
         shop.tasks.schedule("hourly", "/note", "@hourly", queue="slow", rate_key="cy")
         shop.tasks.drain()
         shop.tasks.get_schedule("hourly").run_now()
-        found = sorted(str(one.rate_key) for one in shop.tasks.find() if one.queue == "slow")
+        found = sorted(str(task.rate_key) for task in shop.tasks.find() if task.queue == "slow")
         assert found == ["all", "ana", "ana", "ana", "bo", "cy"]
 
     def test_the_rate_per_key_is_changed_while_it_runs(self, shop: Bench) -> None:
@@ -498,7 +503,7 @@ class TestCommands:
         table = self.invoke(shop, "queues")
         assert "20/m" in table
         assert "paused by" in table
-        found = {one["queue"]: one for one in json.loads(self.invoke(shop, "queues", "--json"))}
+        found = {load["queue"]: load for load in json.loads(self.invoke(shop, "queues", "--json"))}
         assert (found["mail"]["scheduled"], found["slow"]["max_concurrent"]) == (1, 1)
 
     def test_a_queue_is_worked_on(self, shop: Bench) -> None:

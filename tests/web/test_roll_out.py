@@ -94,7 +94,7 @@ def add_by(release: Bench, add: Callable[[TaskQueue], object]) -> None:
 
 def task_to(url: str, release: Bench) -> Task:
     """The task with a URL, as it is now."""
-    (task,) = [one for one in release.tasks.find() if one.url == url]
+    (task,) = [task for task in release.tasks.find() if task.url == url]
     return task
 
 

@@ -85,14 +85,14 @@ def test_each_kind_of_declaration_runs(clock: Bench) -> None:
         "nightly",
         "weekly",
     ]
-    found = {one.schedule: one for one in clock.tasks.find(state=State.SUCCEEDED)}
+    found = {task.schedule: task for task in clock.tasks.find(state=State.SUCCEEDED)}
     assert found["reports"].priority == 3
     assert found["tidy"].eta > datetime.now(UTC)
 
 
 def test_what_is_known_of_a_schedule(clock: Bench) -> None:
     """Its text, its next five runs, its last."""
-    entries = {one.name: one for one in clock.tasks.schedules()}
+    entries = {schedule.name: schedule for schedule in clock.tasks.schedules()}
     assert sorted(entries) == ["nightly", "plain", "reports", "tidy"]
     nightly = clock.tasks.get_schedule("nightly")
     assert (nightly.text, nightly.timezone, nightly.is_declared, nightly.fired_at) == (
@@ -120,7 +120,7 @@ def test_pause_resume_and_run_now(clock: Bench) -> None:
     assert (paused.is_paused, paused.paused_by, list(paused.next_runs())) == (True, "ana", [])
     later(clock, minutes=6)
     assert not [
-        one for one in clock.app.extensions["seen"] if one[1] == "tidy"
+        extension for extension in clock.app.extensions["seen"] if extension[1] == "tidy"
     ]  # the hour of another may be full
     task = tidy.run_now()
     assert (task.schedule, clock.run(task).state) == ("tidy", State.SUCCEEDED)
@@ -164,7 +164,7 @@ def test_the_commands(clock: Bench) -> None:
     assert "paused by" in table[-1]
     assert invoke("resume", "tidy") == "Resumed tidy.\n"
     assert "was not paused" in invoke("resume", "tidy")
-    documents = {one["name"]: one for one in json.loads(invoke("list", "--json"))}
+    documents = {load["name"]: load for load in json.loads(invoke("list", "--json"))}
     assert len(documents["reports"]["next_runs"]) == 5
     assert invoke("run", "tidy").startswith("Added task ")
     failed = clock.app.test_cli_runner().invoke(args=["taskqueue", "cron", "run", "none"])
@@ -213,7 +213,7 @@ def test_a_schedule_whose_task_cannot_be_made_is_left_out(
     """It is logged once, and the others work."""
     clock.tasks.schedule("lost", "/nowhere", "@daily")
     clock.tasks.schedules()
-    assert "lost" not in {one.name for one in clock.tasks.schedules()}
+    assert "lost" not in {schedule.name for schedule in clock.tasks.schedules()}
     assert [record.getMessage() for record in caplog.records if "lost" in record.getMessage()] == [
         "schedule lost is left out: no route of the application answers POST /nowhere"
     ]
@@ -226,11 +226,11 @@ def test_a_schedule_whose_task_cannot_be_made_yet_fires_once_it_can(clock: Bench
     clock.tasks.schedule("early", TaskSpec("/tidy", then=after), "@hourly")
     clock.tasks.schedules()
     later(clock, hours=2)
-    assert "early" not in {one.name for one in clock.tasks.schedules()}
+    assert "early" not in {schedule.name for schedule in clock.tasks.schedules()}
     clock.tasks.add_queue("later")
     later(clock, hours=4)
     later(clock, hours=6)
-    assert [one.queue for one in clock.tasks.find(url="/after")] == ["later"]
+    assert [task.queue for task in clock.tasks.find(url="/after")] == ["later"]
 
 
 def test_a_schedule_takes_a_task_that_was_made_before(clock: Bench) -> None:
@@ -423,7 +423,7 @@ def test_schedules_are_added_while_the_app_runs(clock: Bench) -> None:
         tasks.get_schedule("noted")
     with pytest.raises(UnknownScheduleError):
         changed.change("@daily")
-    assert len([one for one in tasks.find() if one.schedule == "noted"]) == 2
+    assert len([task for task in tasks.find() if task.schedule == "noted"]) == 2
 
 
 def test_what_cannot_be_added_is_refused(clock: Bench) -> None:

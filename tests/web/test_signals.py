@@ -90,9 +90,9 @@ def test_the_end_of_a_poison_task_is_told(
     assert on_sqlite.tasks.drain() == 1
     assert names(heard) == ["task_added", "attempt_finished", "task_dead"]
     assert [
-        (one.levelno, one.__dict__["outcome"])
-        for one in caplog.records
-        if "poison" in one.getMessage()
+        (record.levelno, record.__dict__["outcome"])
+        for record in caplog.records
+        if "poison" in record.getMessage()
     ] == [(logging.ERROR, "crash")]
 
 
@@ -103,7 +103,7 @@ def test_changes_of_many_are_told_once(on_sqlite: Bench, heard: Heard) -> None:
     on_sqlite.tasks.worker("/w", retry={"task_retry_limit": 0})(lambda: ("", 500))
     queue = on_sqlite.tasks.queue("default")
     on_sqlite.tasks.add_many({"url": "/w", "countdown": 60} for _ in range(1100))
-    ids = [one.id for one in queue.find(limit=600)]
+    ids = [task.id for task in queue.find(limit=600)]
     assert [queue.delete(ids), queue.delete(ids), queue.run_now(), queue.requeue_dead()] == [
         600,
         0,
@@ -247,7 +247,7 @@ def test_a_receiver_that_raises_as_attempts_end_loses_nothing(
         wait_until(lambda: len(raised) == 3, what="all are told")
         runtime.stop()
     assert ran == [0, 1, 2]
-    assert any("no listener" in str(one.exc_info) for one in caplog.records)
+    assert any("no listener" in str(record.exc_info) for record in caplog.records)
 
 
 def test_a_receiver_that_raises_keeps_nothing_from_others(on_sqlite: Bench) -> None:

@@ -30,7 +30,8 @@ def differences(queue: Bench, **options: Any) -> list[str]:
             MigrationContext.configure(connection, opts=options), queue.db.metadata
         )
     return [
-        f"{one[0]} {one[1].name if one[0].endswith('table') else one[-1].name}" for one in found
+        f"{task[0]} {task[1].name if task[0].endswith('table') else task[-1].name}"
+        for task in found
     ]
 
 

@@ -144,8 +144,8 @@ def test_looking_is_not_refused_and_tells(tenants: Any) -> None:
     task = shop.add()
     with blog.app.app_context():
         assert blog.bench.tasks.get(task.id).state is State.SCHEDULED
-        assert [one.queue for one in blog.bench.tasks.statistics()] == ["default"]
-        (error,) = [one for one in findings(blog.runtime) if "belong" in one.text]
+        assert [counts.queue for counts in blog.bench.tasks.statistics()] == ["default"]
+        (error,) = [finding for finding in findings(blog.runtime) if "belong" in finding.text]
     assert (error.level, error.anchor) == ("error", "troubleshooting#another-application")
     assert "belong to another application" in blog.command("health")[1]
     ready = blog.app.test_client().get("/taskqueue/health/ready")
@@ -177,7 +177,7 @@ def test_of_several_that_begin_at_once_one_gets_the_tables(tenants: Any, joined:
                 assert joined
                 tenant.bench.db.session.remove()
 
-    threads = [threading.Thread(target=begin, args=(one,)) for one in several]
+    threads = [threading.Thread(target=begin, args=(task,)) for task in several]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -238,7 +238,9 @@ def test_one_of_the_same_name_follows_one_that_is_gone(
     """Its secret was replaced, or is made anew at each start: that is said once, by a warning."""
     before, after = tenants("shop", "a secret"), tenants("shop", "another secret")
     before.add()
-    assert any("none of whose dispatchers is alive" in one.text for one in findings(after.runtime))
+    assert any(
+        "none of whose dispatchers is alive" in finding.text for finding in findings(after.runtime)
+    )
     assert after.drain() == ["shop"]
     after.add()
     after.drain()

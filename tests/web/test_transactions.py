@@ -92,7 +92,7 @@ def test_with_changes_a_task_is_one_of_them(queue: Bench, change: Any) -> None:
     change(queue)
     task = queue.tasks.add("/add")
     queue.db.session.commit()
-    assert [one.id for one in queue.tasks.find()] == [task.id]
+    assert [task.id for task in queue.tasks.find()] == [task.id]
 
 
 def test_the_rule_can_be_forced_either_way(queue: Bench) -> None:

@@ -21,9 +21,9 @@ def alone(database: TestDatabase) -> Iterator[Bench]:
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     """What was said about it."""
     return [
-        one.getMessage()
-        for one in caplog.records
-        if "no dispatcher is alive" in one.getMessage() and one.levelno == logging.WARNING
+        record.getMessage()
+        for record in caplog.records
+        if "no dispatcher is alive" in record.getMessage() and record.levelno == logging.WARNING
     ]
 
 

@@ -161,7 +161,7 @@ def test_what_was_committed_unseen_is_found(queue: Bench) -> None:
         commit(queue)
         queue.db.session.commit()
         assert (how, task.is_committed) == (how, True)
-        assert (how, task.id in {one.id for one in queue.tasks.find()}) == (how, True)
+        assert (how, task.id in {task.id for task in queue.tasks.find()}) == (how, True)
         renew(queue)
 
 
@@ -199,7 +199,7 @@ def test_a_savepoint_of_the_drivers_takes_its_tasks_along(queue: Bench) -> None:
         queue.db.session.commit()
     queue.db.session.rollback()
     assert not lost.is_committed
-    assert [one.id for one in queue.tasks.find()] == [kept.id]
+    assert [task.id for task in queue.tasks.find()] == [kept.id]
 
 
 @pytest.fixture

@@ -81,7 +81,7 @@ def test_a_webhook_becomes_a_task_of_its_handler(database: TestDatabase) -> None
         assert orders.worker.route.rule == task.url
         assert send(shop, id="msg_2").status_code == 202
         shop.tasks.drain()
-        assert [one[-1] for one in seen] == ["msg_1", "msg_2"]
+        assert [task[-1] for task in seen] == ["msg_1", "msg_2"]
 
 
 def test_sent_many_times_at_once_it_is_one_task(
@@ -98,10 +98,10 @@ def test_sent_many_times_at_once_it_is_one_task(
             replies.append(send(shop).status_code)
 
         threads = [threading.Thread(target=work) for _ in range(8)]
-        for one in threads:
-            one.start()
-        for one in threads:
-            one.join(120)
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(120)
         assert replies == [202] * 8
         assert len(shop.tasks.find(limit=100)) == 1
 
@@ -475,7 +475,7 @@ def test_our_own_webhooks_are_taken_in(make: Any, on_sqlite: Bench) -> None:
             tasks.drain()
             assert tasks.get(task.id).last_status == 202
     on_sqlite.tasks.drain()
-    assert [one[0] for one in seen] == ["ping"]
+    assert [task[0] for task in seen] == ["ping"]
     assert seen[0][-1] == task.id
 
 

@@ -219,7 +219,7 @@ def test_an_exception_is_logged_once_and_is_a_failure(
         task = on_sqlite.run(handler.add())
         assert (task.state, task.last_status) == (State.SCHEDULED, 500)
         assert "ValueError: boom" in str(task.last_error)
-        assert len([one for one in caplog.records if one.exc_info]) == 1
+        assert len([record for record in caplog.records if record.exc_info]) == 1
 
 
 def test_an_error_page_does_not_hide_a_failure(on_sqlite: Bench) -> None:
@@ -447,7 +447,7 @@ def test_one_line_is_logged_per_attempt(on_sqlite: Bench, caplog: pytest.LogCapt
     def handler(token: str) -> None: ...
 
     task = on_sqlite.run(handler.add(token="marker-secret"))
-    (line,) = [one for one in caplog.records if one.name == "flask_taskqueue"]
+    (line,) = [record for record in caplog.records if record.name == "flask_taskqueue"]
     assert line.task_id == task.id  # type: ignore[attr-defined]
     assert (line.status, line.outcome, line.attempt) == (204, "success", 1)  # type: ignore[attr-defined]
     assert "marker-secret" not in caplog.text + repr(task)

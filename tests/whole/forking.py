@@ -37,7 +37,7 @@ def main() -> int:
         )
         for task in loop_app.tasks.find(url="/plain"):
             assert task.wait(10).state is State.SUCCEEDED
-        assert [one.pid for one in loop_app.tasks.dispatchers()] == [os.getpid()]
+        assert [dispatcher.pid for dispatcher in loop_app.tasks.dispatchers()] == [os.getpid()]
         runtime.stop()
     return 0
 

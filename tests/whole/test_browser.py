@@ -109,11 +109,11 @@ def visit(browser: Browser, **options: Any) -> Iterator[Page]:
 def test_every_page_is_accessible(browser: Browser, shop: Shop, theme: Any, size: Any) -> None:
     """axe finds nothing, the policy refuses nothing, and nothing is wider than the screen."""
     with visit(browser, color_scheme=theme, viewport=size) as page:
-        for one in PAGES:
-            page.goto(shop.url(one))
+        for item in PAGES:
+            page.goto(shop.url(item))
             found = Axe().run(page)
-            assert found.violations_count == 0, (one, found.generate_report())
-            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), one
+            assert found.violations_count == 0, (item, found.generate_report())
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), item
 
 
 def test_on_a_phone_no_button_covers_another(browser: Browser, shop: Shop) -> None:
@@ -343,8 +343,8 @@ def test_pages_refresh_themselves_but_not_while_somebody_types(
 def test_it_works_without_a_script(browser: Browser, shop: Shop) -> None:
     """Every page shows, and an action acts."""
     with visit(browser, viewport=DESKTOP, java_script_enabled=False) as page:
-        for one in PAGES:
-            assert page.goto(shop.url(one)).status == 200  # type: ignore[union-attr]
+        for item in PAGES:
+            assert page.goto(shop.url(item)).status == 200  # type: ignore[union-attr]
         page.goto(shop.url("tasks/{dead}"))
         page.get_by_role("button", name="Requeue").click()
         expect(page.locator(".notice[role=status]")).to_contain_text("Requeued 1 task.")

@@ -91,7 +91,9 @@ def test_a_shipped_configuration_serves_runs_a_task_and_ends(folder: Path, name:
         server.send_signal(signal.SIGTERM)
         assert server.wait(60) == 0
         wait_until(
-            lambda: not any(one.is_running() and one.status() != "zombie" for one in family),
+            lambda: (
+                not any(sample.is_running() and sample.status() != "zombie" for sample in family)
+            ),
             what="nobody is left behind",
         )
     assert "Traceback" not in output.read_text()

@@ -67,7 +67,7 @@ class Twice:
         runtime = runtime_of(self.app)
         runtime.drain(queues=["in-process"])
         runtime.drain(queues=["over-http"], transport="http", base_url=self.url)
-        first, second = (self.tasks.get(one) for one in ids)
+        first, second = (self.tasks.get(task_id) for task_id in ids)
         return first, second
 
 

@@ -170,19 +170,24 @@ def test_a_server_runs_each_task_once_and_ends_cleanly(
         wait_until(lambda: len(deliveries(tmp_path)) == 100, what="every task has run", timeout=30)
         family = descendants(server.pid)
         dispatchers = loop_app.tasks.dispatchers()
-        assert all(one.is_alive for one in dispatchers)
+        assert all(dispatcher.is_alive for dispatcher in dispatchers)
         assert (
             1
-            <= len({one.pid for one in dispatchers} & {server.pid, *(one.pid for one in family)})
+            <= len(
+                {dispatcher.pid for dispatcher in dispatchers}
+                & {server.pid, *(sample.pid for sample in family)}
+            )
             == len(dispatchers)
         )
         server.send_signal(signal.SIGINT)
-        for one in family:
-            if "--debug" in command and one.is_running():
-                one.send_signal(signal.SIGINT)
+        for sample in family:
+            if "--debug" in command and sample.is_running():
+                sample.send_signal(signal.SIGINT)
         assert server.wait(15) in (0, 1, -2)
         wait_until(
-            lambda: not any(one.is_running() and one.status() != "zombie" for one in family),
+            lambda: (
+                not any(sample.is_running() and sample.status() != "zombie" for sample in family)
+            ),
             what="nobody is left behind",
         )
     assert deliveries(tmp_path, "start") == Counter(ids)
@@ -226,11 +231,11 @@ def test_all_at_once_run_each_task_once(app: Flask, tmp_path: Path) -> None:
                 wait_until(lambda port=port: answers(port), what="the server answers", timeout=30)  # type: ignore[misc]
         wait_until(lambda: len(deliveries(tmp_path)) == 600, what="every task has run", timeout=60)
         live = {
-            one.pid
+            process.pid
             for server in servers
-            for one in [psutil.Process(server.pid), *descendants(server.pid)]
+            for process in [psutil.Process(server.pid), *descendants(server.pid)]
         }
-        pids = [one.pid for one in loop_app.tasks.dispatchers()]
+        pids = [dispatcher.pid for dispatcher in loop_app.tasks.dispatchers()]
         assert sorted(set(pids) & live) == sorted(pids)
     assert deliveries(tmp_path, "start") == Counter(ids)
 
@@ -326,7 +331,7 @@ def test_the_http_transport_delivers_to_the_server(app: Flask, tmp_path: Path) -
             what="each is counted, once",
         )
         every = loop_app.tasks.find(limit=100)
-        family = {web.pid, *(one.pid for one in descendants(web.pid))}
+        family = {web.pid, *(process.pid for process in descendants(web.pid))}
         ran_in = {int(line.split()[3]) for line in (tmp_path / "log").read_text().splitlines()}
     assert ran_in <= family
     assert len(every) == 51

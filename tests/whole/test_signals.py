@@ -29,7 +29,9 @@ def here(sqlite_database: TestDatabase, tmp_path: Path) -> Iterator[Stage]:
 
 def gone(processes: list[psutil.Process]) -> bool:
     """Whether none of them lives."""
-    return not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in processes)
+    return not any(
+        process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in processes
+    )
 
 
 def test_a_hangup_lets_running_tasks_end(here: Stage) -> None:
@@ -60,7 +62,7 @@ def test_a_signal_that_is_ignored_stays_ignored(here: Stage, name: str) -> None:
             child.send_signal(number)
             for _ in range(3):
                 assert loop_app.slow.add(seconds=0.2).wait(30).state is State.SUCCEEDED
-            assert (running.poll(), [one.pid for one in descendants(running.pid)]) == (
+            assert (running.poll(), [process.pid for process in descendants(running.pid)]) == (
                 None,
                 [child.pid],
             )

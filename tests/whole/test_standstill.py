@@ -82,7 +82,7 @@ def test_nothing_begins_when_a_pause_has_returned(
             with always_more(here):
                 pause(here)
             returned = time.monotonic()
-            running = {one.id for one in queue.find(state=State.LEASED, limit=1000)}
+            running = {task.id for task in queue.find(state=State.LEASED, limit=1000)}
             assert len(running) <= PROCESSES * THREADS
             assert queue.find(state=State.SCHEDULED, limit=1)
             wait_until(lambda: not queue.find(state=State.LEASED), what="what runs has ended")

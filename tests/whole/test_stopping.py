@@ -97,7 +97,9 @@ def begin_slow(port: int, seconds: float, tmp_path: Path) -> str:
 
 def gone(family: list[psutil.Process]) -> bool:
     """Whether none of them lives."""
-    return not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in family)
+    return not any(
+        sample.is_running() and sample.status() != psutil.STATUS_ZOMBIE for sample in family
+    )
 
 
 @each_server

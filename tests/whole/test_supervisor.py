@@ -31,9 +31,9 @@ def test_a_child_that_dies_while_the_database_is_away_takes_nobody_with_it(
         with here.dispatchers(2, environment={"LOOP_DATABASE": url}) as running:
             here.wait_begun(1)
             holder = int((tmp_path / "log").read_text().split()[3])
-            (other,) = [one for one in descendants(running.pid) if one.pid != holder]
+            (other,) = [process for process in descendants(running.pid) if process.pid != holder]
             switch(False)
-            next(one for one in descendants(running.pid) if one.pid == holder).kill()
+            next(process for process in descendants(running.pid) if process.pid == holder).kill()
             wait_until(
                 lambda: "could not be given back" in here.said(),
                 what="the supervisor has tried",
@@ -46,7 +46,7 @@ def test_a_child_that_dies_while_the_database_is_away_takes_nobody_with_it(
             assert task.wait(60).state is State.SUCCEEDED
             assert running.poll() is None
             assert other.is_running()
-            assert holder not in [one.pid for one in descendants(running.pid)]
+            assert holder not in [process.pid for process in descendants(running.pid)]
             running.terminate()
             assert running.wait(15) == 0
     assert "Traceback" not in here.said()
@@ -143,7 +143,7 @@ def test_what_a_stopped_process_holds_is_taken_over(
         task = loop_app.slow.add(seconds=0.5)
         here.wait_begun(1)
         holder = int((tmp_path / "log").read_text().split()[3])
-        stopped = next(one for one in descendants(running.pid) if one.pid == holder)
+        stopped = next(process for process in descendants(running.pid) if process.pid == holder)
         stopped.suspend()
         try:
             wait_until(
@@ -192,7 +192,7 @@ def test_a_process_that_has_run_enough_is_replaced(database: TestDatabase, tmp_p
         ended = long.wait(60)
         assert (ended.state, ended.attempts, ended.crashes) == (State.SUCCEEDED, 1, 0)
         wait_until(
-            lambda: int(first) not in [one.pid for one in descendants(running.pid)],
+            lambda: int(first) not in [process.pid for process in descendants(running.pid)],
             what="the first one has ended",
         )
         processes = {pid for _, pid in runs(tmp_path)}
@@ -259,7 +259,7 @@ def test_a_process_that_holds_too_much_is_replaced(
         (small,) = {pid for _, pid in runs(tmp_path)}
         assert loop_app.hoard.add(megabytes=500).wait(60).state is State.SUCCEEDED
         wait_until(
-            lambda: int(small) not in [one.pid for one in descendants(running.pid)],
+            lambda: int(small) not in [process.pid for process in descendants(running.pid)],
             what="it is replaced",
         )
         assert loop_app.slow.add(seconds=0).wait(60).state is State.SUCCEEDED

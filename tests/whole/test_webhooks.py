@@ -88,10 +88,10 @@ def test_twenty_times_at_once_it_is_one_task(warehouse: Warehouse) -> None:
         warehouse.statuses.append(warehouse.send("msg_1"))
 
     threads = [threading.Thread(target=work) for _ in range(20)]
-    for one in threads:
-        one.start()
-    for one in threads:
-        one.join(120)
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
     assert warehouse.statuses == [202] * 20
     assert len(warehouse.tasks()) == 1
 
@@ -110,14 +110,14 @@ def sending(warehouse: Warehouse) -> Iterator[set[str]]:
                         answered.add(id)
 
     threads = [threading.Thread(target=work) for _ in range(4)]
-    for one in threads:
-        one.start()
+    for thread in threads:
+        thread.start()
     try:
         yield answered
     finally:
         over.set()
-        for one in threads:
-            one.join(120)
+        for thread in threads:
+            thread.join(120)
 
 
 def test_what_was_answered_outlives_the_processes(warehouse: Warehouse) -> None:

@@ -173,10 +173,10 @@ def test_on_means_on(program: Path, tmp_path: Path, command: tuple[str, ...]) ->
     }
     with process(words, environment, tmp_path / "output") as server:
         ran(tmp_path)
-        family = {one.pid for one in descendants(server.pid)} | (
+        family = {process.pid for process in descendants(server.pid)} | (
             set() if "gunicorn" in words else {server.pid}
         )
-        assert {one.pid for one in loop_app.tasks.dispatchers()} <= family
+        assert {dispatcher.pid for dispatcher in loop_app.tasks.dispatchers()} <= family
         server.send_signal(signal.SIGTERM)
         server.wait(60)
     assert loop_app.tasks.dispatchers() == []
@@ -194,8 +194,8 @@ def test_a_server_that_forks_for_each_request_runs_tasks_in_the_parent(
             loop_app.plain.add()
             assert answers(port)
         ran(tmp_path, 5)
-        assert {one.pid for one in loop_app.tasks.dispatchers()} == {server.pid}
-    assert all(one.attempts == 1 for one in loop_app.tasks.find(state=State.SUCCEEDED))
+        assert {dispatcher.pid for dispatcher in loop_app.tasks.dispatchers()} == {server.pid}
+    assert all(task.attempts == 1 for task in loop_app.tasks.find(state=State.SUCCEEDED))
 
 
 def test_a_handler_that_comes_after_ours_is_called_when_leases_are_given_back(

@@ -38,7 +38,7 @@ class NamedFunctions:
 
     def allows(self, module: str) -> bool:
         """Return whether a module may be named."""
-        return any(module == one or module.startswith(f"{one}.") for one in self.modules)
+        return any(module == prefix or module.startswith(f"{prefix}.") for prefix in self.modules)
 
     def name_of(self, function: Any) -> str:
         """Return the name by which `find` finds a function, a class method or a static method.

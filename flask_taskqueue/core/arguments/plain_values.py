@@ -129,14 +129,14 @@ class PlainValues:
         if value is None or kind in (bool, int, str) or (kind is float and math.isfinite(value)):
             return value
         if kind is list:
-            return [self.encode(one) for one in value]
+            return [self.encode(item) for item in value]
         if kind is dict and _KIND not in value and all(type(key) is str for key in value):
-            return {key: self.encode(one) for key, one in value.items()}
+            return {key: self.encode(item) for key, item in value.items()}
         if kind in _SIMPLE:
             return _tagged(kind.__name__, _SIMPLE[kind][0](value))
         if kind in _SEVERAL:
             items = value.items() if kind is dict else value
-            return _tagged(kind.__name__, [self.encode(one) for one in items])
+            return _tagged(kind.__name__, [self.encode(item) for item in items])
         return self._encode_reference(value)
 
     def _encode_reference(self, value: Any) -> Any:
@@ -155,16 +155,18 @@ class PlainValues:
                 f"a value of type {kind.__module__}.{kind.__qualname__} cannot be stored: give its "
                 "key, or plain values"
             )
-        return _tagged("row", [self.functions.class_name(kind), [self.encode(one) for one in key]])
+        return _tagged(
+            "row", [self.functions.class_name(kind), [self.encode(item) for item in key]]
+        )
 
     def decode(self, stored: Any) -> Any:
         """Return the value for which JSON has this, part by part."""
         if isinstance(stored, list):
-            return [self.decode(one) for one in stored]
+            return [self.decode(item) for item in stored]
         if not isinstance(stored, dict):
             return stored
         if _KIND not in stored:
-            return {key: self.decode(one) for key, one in stored.items()}
+            return {key: self.decode(item) for key, item in stored.items()}
         if stored.keys() != {_KIND, "v"}:
             raise ValueError(f"{shown(stored)} has no kind of value")
         return self._decode_kind(stored[_KIND], stored["v"])
@@ -174,7 +176,7 @@ class PlainValues:
         if kind is not None and kind in _SIMPLE:
             return _SIMPLE[kind][1](stored)
         if kind is not None:
-            return _SEVERAL[kind]([self.decode(one) for one in stored])
+            return _SEVERAL[kind]([self.decode(item) for item in stored])
         if name == "class":
             return self.functions.find_class(stored)
         if name == "function":
@@ -184,7 +186,7 @@ class PlainValues:
         of, rest = stored
         found = self.functions.find_class(of)
         if name == "row":
-            return self.rows.load(found, tuple(self.decode(one) for one in rest))
+            return self.rows.load(found, tuple(self.decode(item) for item in rest))
         if not issubclass(found, Enum):
             raise ValueError(f"{shown(of)} is no Enum")
         return found.__members__[rest]

@@ -137,13 +137,13 @@ class Circuit:
         has failed, or else that of the URL whose last attempt is the oldest.
         """
         tried = {result.url: result.began for result in ended}
-        for one in waiting:
-            if one.tried is not None:
-                tried[one.url] = max(one.tried, tried.get(one.url, 0))
+        for task in waiting:
+            if task.tried is not None:
+                tried[task.url] = max(task.tried, tried.get(task.url, 0))
 
-        def turn(one: Waiting) -> tuple[int, int, str]:
-            since = one.eta if one.tried is None else one.tried
-            return 0 if self.probes % 2 else tried.get(one.url, 0), since, one.task_id
+        def turn(task: Waiting) -> tuple[int, int, str]:
+            since = task.eta if task.tried is None else task.tried
+            return 0 if self.probes % 2 else tried.get(task.url, 0), since, task.task_id
 
         return min(waiting, key=turn).task_id if waiting else ""
 

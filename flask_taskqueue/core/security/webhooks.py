@@ -141,8 +141,8 @@ def plain_key(secret: str | bytes) -> bytes:
 
 
 SCHEMES: Mapping[str, Scheme] = {
-    one.name: one
-    for one in (
+    scheme.name: scheme
+    for scheme in (
         Scheme("standard", standard, standard_key),
         Scheme("stripe", stripe, plain_key),
         Scheme(
@@ -181,7 +181,7 @@ def keys_of(scheme: Scheme, given: object, place: str) -> tuple[bytes, ...]:
     """
     if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
         given = (given,)
-    keys = tuple(_key(scheme, one, place) for one in given)
+    keys = tuple(_key(scheme, secret, place) for secret in given)
     return keys or (_key(scheme, None, place),)
 
 
@@ -221,8 +221,8 @@ def _check(given: Sequence[str], keys: Sequence[bytes], signed: bytes, header: s
     found = False
     for key in keys:
         wanted = hmac.digest(key, signed, "sha256").hex().encode()
-        for one in given[:_MOST_SIGNATURES]:
-            found |= hmac.compare_digest(one.encode("utf-8", "replace"), wanted)
+        for signature in given[:_MOST_SIGNATURES]:
+            found |= hmac.compare_digest(signature.encode("utf-8", "replace"), wanted)
     if not found:
         raise _unsigned(header)
 

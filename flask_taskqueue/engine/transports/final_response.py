@@ -57,14 +57,14 @@ class FinalResponse(http.client.HTTPResponse):
     def _is_ambiguous(self) -> bool:
         """Return whether client and server may differ about where the response ends."""
         lengths = {
-            one.strip()
+            length.strip()
             for given in self.headers.get_all("Content-Length", ())
-            for one in given.split(",")
+            for length in given.split(",")
         }
         encoded = "Transfer-Encoding" in self.headers
         has_body = encoded or bool(lengths - {"0"})
         bodiless = self.status in (http.HTTPStatus.NO_CONTENT, http.HTTPStatus.RESET_CONTENT)
-        cut = any(isinstance(one, _HEADER_DEFECTS) for one in self.headers.defects)
+        cut = any(isinstance(defect, _HEADER_DEFECTS) for defect in self.headers.defects)
         return self.status < 200 or cut or len(lengths) + encoded > 1 or (bodiless and has_body)
 
     def _close_conn(self) -> None:

@@ -186,14 +186,14 @@ def _causes(error: BaseException) -> list[BaseException]:
     found: list[BaseException] = []
     waiting: list[BaseException | None] = [error]
     while waiting:
-        one = waiting.pop()
-        if one is not None and one not in found:
-            found.append(one)
-            reason = getattr(one, "reason", None)
-            inner = [argument for argument in one.args if isinstance(argument, BaseException)]
+        cause = waiting.pop()
+        if cause is not None and cause not in found:
+            found.append(cause)
+            reason = getattr(cause, "reason", None)
+            inner = [argument for argument in cause.args if isinstance(argument, BaseException)]
             waiting += [
-                one.__cause__,
-                one.__context__,
+                cause.__cause__,
+                cause.__context__,
                 reason if isinstance(reason, BaseException) else None,
                 *inner,
             ]

@@ -40,28 +40,32 @@ def _loop_heads(instructions: list[dis.Instruction]) -> Iterator[int]:
     back too, to what follows the ``try``. That may be the end of a ``with``, where an exception
     would keep it from being left.
     """
-    back = [(one.offset, int(one.argval)) for one in instructions if one.opname == "JUMP_BACKWARD"]
+    back = [
+        (instruction.offset, int(instruction.argval))
+        for instruction in instructions
+        if instruction.opname == "JUMP_BACKWARD"
+    ]
     ways = _ways(instructions) if back else {}
     return (head for jump, head in back if jump in _reachable(head, ways))
 
 
 def _behind_calls(code: CodeType, instructions: list[dis.Instruction]) -> Iterator[tuple[int, int]]:
-    for one, following in pairwise(instructions):
-        if one.opname.startswith("CALL") and protection(code, one.offset) == protection(
-            code, following.offset
-        ):
-            yield one.offset, following.offset
+    for instruction, following in pairwise(instructions):
+        if instruction.opname.startswith("CALL") and protection(
+            code, instruction.offset
+        ) == protection(code, following.offset):
+            yield instruction.offset, following.offset
 
 
 def _ways(instructions: list[dis.Instruction]) -> dict[int, list[int]]:
     """Return where each instruction leads without an exception."""
-    ways: dict[int, list[int]] = {one.offset: [] for one in instructions}
-    for one, following in pairwise(instructions):
-        if not one.opname.startswith(_GOES_ON_ELSEWHERE):
-            ways[one.offset].append(following.offset)
-    for one in instructions:
-        if one.opcode in dis.hasjrel or one.opcode in dis.hasjabs:
-            ways[one.offset].append(int(one.argval))
+    ways: dict[int, list[int]] = {instruction.offset: [] for instruction in instructions}
+    for instruction, following in pairwise(instructions):
+        if not instruction.opname.startswith(_GOES_ON_ELSEWHERE):
+            ways[instruction.offset].append(following.offset)
+    for instruction in instructions:
+        if instruction.opcode in dis.hasjrel or instruction.opcode in dis.hasjabs:
+            ways[instruction.offset].append(int(instruction.argval))
     return ways
 
 
@@ -69,8 +73,8 @@ def _reachable(start: int, ways: Mapping[int, list[int]]) -> set[int]:
     found: set[int] = set()
     ahead = [start]
     while ahead:
-        one = ahead.pop()
-        if one not in found:
-            found.add(one)
-            ahead += ways[one]
+        place = ahead.pop()
+        if place not in found:
+            found.add(place)
+            ahead += ways[place]
     return found

@@ -72,8 +72,8 @@ class Watched:
                 id(frame.f_code),
                 self._places_of(frame.f_code).behind_calls.get(frame.f_lasti),
             )
-            for one in stack(frame, self._outermost):
-                self._watch(one.f_code, tool)
+            for outer in stack(frame, self._outermost):
+                self._watch(outer.f_code, tool)
         return True
 
     def land(self) -> None:

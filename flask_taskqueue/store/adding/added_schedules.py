@@ -58,7 +58,7 @@ class AddedSchedules:
         `UnknownScheduleError`, and `InvalidScheduleError` if it is a declared one.
         """
         row = self._schedules.get(connection, name)
-        text, timezone = (changes.get(one, getattr(row, one)) for one in ("text", "timezone"))
+        text, timezone = (changes.get(field, getattr(row, field)) for field in ("text", "timezone"))
         values = self._stored(changes)
         if row.last_error is not None or (text, timezone) != (row.text, row.timezone):
             next_at = self._next(connection, text, timezone)

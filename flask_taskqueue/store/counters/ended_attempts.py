@@ -64,7 +64,7 @@ class EndedAttempts:
                 since = max(since, found[-1].finished_at + 1)
         found = [*succeeded, *failed]
         return LatestAttempts(
-            since, [one for one in found if one.finished_at >= since and one.reason]
+            since, [attempt for attempt in found if attempt.finished_at >= since and attempt.reason]
         )
 
     def _succeeded(self, connection: sa.Connection, since: int, most: int) -> list[EndedAttempt]:

@@ -87,8 +87,8 @@ class QueueCounts:
         )
 
 
-def _first(one: int | None, other: int | None) -> int | None:
-    return min((at for at in (one, other) if at is not None), default=None)
+def _first(mine: int | None, other: int | None) -> int | None:
+    return min((at for at in (mine, other) if at is not None), default=None)
 
 
 def waits_since(task: sa.FromClause) -> sa.ColumnElement[int]:

@@ -85,7 +85,7 @@ class Circuits:
         failing = set(self._failing(connection, shown))
         changes: list[CircuitChange] = []
         for target, found in sorted(shown.items()):
-            if target in failing or any(one.works is False for one in found):
+            if target in failing or any(result.works is False for result in found):
                 changes += self._note(connection, target, found)
         return changes
 

@@ -54,8 +54,8 @@ class Recording:
         Looking needlessly does no harm.
         """
         task = tables.task
-        one = sa.and_(task.c.id == sa.bindparam("id"), task.c.lease_id == sa.bindparam("lease"))
-        self._end = Prepared(self._prepare_end(one))
+        by_id = sa.and_(task.c.id == sa.bindparam("id"), task.c.lease_id == sa.bindparam("lease"))
+        self._end = Prepared(self._prepare_end(by_id))
         similar = is_leased(dialect, task)
         end = self._prepare_end(similar)
         self._end_alike = Prepared(end)
@@ -98,9 +98,11 @@ class Recording:
         if late:
             self._log.add_late(connection, late)
         self._log.forget_first(connection, [result.record for result in ordered])
-        elsewhere = [one for one in held if leads_out(one.record.url, one.record.target)]
+        elsewhere = [
+            result for result in held if leads_out(result.record.url, result.record.target)
+        ]
         changes = self._circuits.note(connection, elsewhere) if elsewhere else ()
-        asking = [one for one in held if one.outcome.retry_after is not None]
+        asking = [result for result in held if result.outcome.retry_after is not None]
         if asking:
             self._slowdowns.ask(connection, asking)
         return Recorded(
@@ -146,7 +148,10 @@ class Recording:
         """Run statements once for each group of similar results; return whether all were found."""
         for group in groups:
             values = leased(group, self._dialect) | _ended(group[0].outcome)
-            if any(one.execute(connection, values).rowcount != len(group) for one in statements):
+            if any(
+                statement.execute(connection, values).rowcount != len(group)
+                for statement in statements
+            ):
                 return False
         return True
 

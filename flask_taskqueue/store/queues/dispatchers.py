@@ -173,7 +173,7 @@ class Dispatchers:
 
     def is_any_alive(self, connection: sa.Connection) -> bool:
         """Return whether there is a dispatcher that is alive."""
-        return any(one.is_alive for one in self.list(connection))
+        return any(dispatcher.is_alive for dispatcher in self.list(connection))
 
     def add_probe_row(self, connection: sa.Connection) -> str:
         """Store a row that belongs to no dispatcher; return its id.

@@ -82,7 +82,9 @@ class KeyRates:
         """
         if not claimed:
             return []
-        started_at = min(record.started_at or 0 for one in claimed.values() for record in one)
+        started_at = min(
+            record.started_at or 0 for records in claimed.values() for record in records
+        )
         buckets = self.buckets(connection, claimed, started_at)
         admitted: list[Record] = []
         late: list[Record] = []

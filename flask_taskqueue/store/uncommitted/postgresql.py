@@ -123,8 +123,10 @@ class PostgreSQLWrites:
     def is_unfinished(self) -> bool:
         # The server calls the functions of a row when it is fetched; SQLAlchemy closes the cursor
         # at the last one.
-        found = ((one, one()) for one in self._streams)
-        self._streams = [one for one, cursor in found if cursor is not None and not cursor.closed]
+        found = ((stream, stream()) for stream in self._streams)
+        self._streams = [
+            stream for stream, cursor in found if cursor is not None and not cursor.closed
+        ]
         return bool(self._streams)
 
     def is_open(self) -> bool:

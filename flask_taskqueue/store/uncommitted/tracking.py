@@ -69,7 +69,8 @@ def track(
         sa.event.listen(engine, "handle_error", _failed)
         sa.event.listen(engine, "commit", _committing)
     _followed[id(connection)] = followed
-    _begun.set((*(one for one in _begun.get() if _is_tracked(one())), ref(followed)))
+    earlier = (begun for begun in _begun.get() if _is_tracked(begun()))
+    _begun.set((*earlier, ref(followed)))
     return followed
 
 
@@ -87,12 +88,16 @@ def tracked_here(owner: object) -> list[TrackedTransaction]:
     """
     if not _followed:
         return []
-    thread, begun = get_ident(), [one() for one in _begun.get()]
+    thread, begun = get_ident(), [reference() for reference in _begun.get()]
     return [
-        one
-        for one in [one() for one in _followed.valuerefs()]
-        if one is not None
-        and (one.thread == thread or (owner is not None and one.owner is owner) or one in begun)
+        transaction
+        for transaction in [transaction() for transaction in _followed.valuerefs()]
+        if transaction is not None
+        and (
+            transaction.thread == thread
+            or (owner is not None and transaction.owner is owner)
+            or transaction in begun
+        )
     ]
 
 

@@ -83,11 +83,12 @@ def dispatching(runtime: Runtime, max_latency: float, *, in_detail: bool = False
         outage += _stall(runtime)
     waited = max(0, lanes.now - since) / SECOND
     bad = [
-        str(one)
-        for number, one in enumerate(found)
-        if one.level == "error" or (number == 0 and not alive)
+        str(problem)
+        for number, problem in enumerate(found)
+        if problem.level == "error" or (number == 0 and not alive)
     ]
-    problems, warnings = [*taken, *outage, *bad], [str(one) for one in found if str(one) not in bad]
+    problems = [*taken, *outage, *bad]
+    warnings = [str(problem) for problem in found if str(problem) not in bad]
     if waited > max_latency:
         problems.append(
             f"the task that is due longest has waited {waited:.0f} s, more than {max_latency:g}"
@@ -106,7 +107,7 @@ def _seen(
 ) -> tuple[int, Lanes, tuple[str, ...], list[Finding], int]:
     """Return what `dispatching` looks at, and since when the task waits that is due longest."""
     store = runtime.store
-    alive = sum(one.is_alive for one in store.dispatchers.list(connection))
+    alive = sum(dispatcher.is_alive for dispatcher in store.dispatchers.list(connection))
     lanes = store.claims.lanes(connection)
     taken = _taken(runtime, connection)
     found = list(find_problems(runtime, connection))

@@ -52,7 +52,10 @@ class Collector:
 
         A registry can thus learn which there are without reading the database.
         """
-        return [_FAMILIES[one.kind](one.name, one.doc, labels=one.labels) for one in METRICS]
+        return [
+            _FAMILIES[metric.kind](metric.name, metric.doc, labels=metric.labels)
+            for metric in METRICS
+        ]
 
     def collect(self) -> Iterator[Any]:
         """Yield the families with their current values."""
@@ -74,12 +77,14 @@ class Collector:
             ((name,), at) for name, at in cron.items()
         ]
         values["taskqueue_info"] = [((__version__, "" if stamp is None else str(stamp.version)), 1)]
-        for one in METRICS:
-            family = _FAMILIES[one.kind](one.name, one.doc, labels=one.labels)
-            if one.kind == "histogram":
-                _add_histograms(family, readings, DURATIONS if "duration" in one.name else DELAYS)
+        for metric in METRICS:
+            family = _FAMILIES[metric.kind](metric.name, metric.doc, labels=metric.labels)
+            if metric.kind == "histogram":
+                _add_histograms(
+                    family, readings, DURATIONS if "duration" in metric.name else DELAYS
+                )
             else:
-                for labels, value in values[one.name]:
+                for labels, value in values[metric.name]:
                     family.add_metric(labels, value)
             yield family
 
@@ -87,26 +92,28 @@ class Collector:
 def _of_queues(readings: Sequence[QueueMetrics]) -> dict[str, Iterable[Sample]]:
     return {
         "taskqueue_tasks": [
-            ((one.queue, state), value) for one in readings for state, value in _states(one).items()
+            ((reading.queue, state), value)
+            for reading in readings
+            for state, value in _states(reading).items()
         ],
-        "taskqueue_count_capped": [((one.queue,), one.capped) for one in readings],
+        "taskqueue_count_capped": [((reading.queue,), reading.capped) for reading in readings],
         "taskqueue_oldest_due_seconds": [
-            ((one.queue,), one.oldest_due / SECOND) for one in readings
+            ((reading.queue,), reading.oldest_due / SECOND) for reading in readings
         ],
-        "taskqueue_enqueued": [((one.queue,), one.enqueued) for one in readings],
+        "taskqueue_enqueued": [((reading.queue,), reading.enqueued) for reading in readings],
         "taskqueue_attempts": [
-            ((one.queue, *labels), one.measures[name])
-            for one in readings
+            ((reading.queue, *labels), reading.measures[name])
+            for reading in readings
             for name, labels in ATTEMPTS.items()
         ],
         "taskqueue_finished": [
-            ((one.queue, result), one.measures[name])
-            for one in readings
+            ((reading.queue, result), reading.measures[name])
+            for reading in readings
             for name, result in FINISHED.items()
         ],
-        "taskqueue_queue_paused": [((one.queue,), one.paused) for one in readings],
+        "taskqueue_queue_paused": [((reading.queue,), reading.paused) for reading in readings],
         "taskqueue_queue_rate_limit": [
-            ((one.queue,), one.rate) for one in readings if one.rate is not None
+            ((reading.queue,), reading.rate) for reading in readings if reading.rate is not None
         ],
     }
 
@@ -127,16 +134,18 @@ def _states(reading: QueueMetrics) -> dict[str, int]:
 
 
 def _of_dispatchers(known: Mapping[str, DispatcherInfo], now: float) -> dict[str, Iterable[Sample]]:
-    alive = {instance: one for instance, one in known.items() if one.is_alive}
+    alive = {instance: dispatcher for instance, dispatcher in known.items() if dispatcher.is_alive}
     return {
         "taskqueue_dispatchers": [((), len(alive))],
         "taskqueue_dispatcher_heartbeat_age_seconds": [
-            ((instance,), max(0.0, now - one.seen_at.timestamp()))
-            for instance, one in known.items()
+            ((instance,), max(0.0, now - dispatcher.seen_at.timestamp()))
+            for instance, dispatcher in known.items()
         ],
-        "taskqueue_in_flight": [((instance,), one.in_flight) for instance, one in alive.items()],
+        "taskqueue_in_flight": [
+            ((instance,), dispatcher.in_flight) for instance, dispatcher in alive.items()
+        ],
         "taskqueue_concurrency_limit": [
-            ((instance,), one.concurrency) for instance, one in alive.items()
+            ((instance,), dispatcher.concurrency) for instance, dispatcher in alive.items()
         ],
     }
 
@@ -147,15 +156,18 @@ def _latest(dispatchers: Iterable[DispatcherInfo]) -> dict[str, DispatcherInfo]:
     If several had the same, the one seen last is kept.
     """
     return {
-        f"{one.host}:{one.pid}": one for one in sorted(dispatchers, key=lambda one: one.seen_at)
+        f"{dispatcher.host}:{dispatcher.pid}": dispatcher
+        for dispatcher in sorted(dispatchers, key=lambda dispatcher: dispatcher.seen_at)
     }
 
 
 def _add_histograms(family: Any, readings: Sequence[QueueMetrics], names: Sequence[str]) -> None:
     bounds = [*map(str, BOUNDS), "+Inf"]
     total = f"{names[0].rpartition('_')[0]}_micros"
-    for one in readings:
-        counts = accumulate(one.measures[name] for name in names)
+    for reading in readings:
+        counts = accumulate(reading.measures[name] for name in names)
         family.add_metric(
-            (one.queue,), list(zip(bounds, counts, strict=True)), one.measures[total] / SECOND
+            (reading.queue,),
+            list(zip(bounds, counts, strict=True)),
+            reading.measures[total] / SECOND,
         )

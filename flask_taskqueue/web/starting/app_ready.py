@@ -80,7 +80,7 @@ def _may_go_on(frame: FrameType, app: Flask) -> bool:
     if module.partition(".")[0] == app.import_name.partition(".")[0]:
         return True
     return any(
-        value is app or any(one is app for one in _attributes(value))
+        value is app or any(held is app for held in _attributes(value))
         for value in list(frame.f_locals.values())
     )
 

@@ -103,7 +103,7 @@ def _applications(served: object, seen: list[object]) -> Iterator[Flask]:
 
     It is an application, middleware around one or several, or a method of either.
     """
-    if served is None or any(served is one for one in seen):
+    if served is None or any(served is other for other in seen):
         return
     seen.append(served)
     if isinstance(served, Flask):
@@ -111,8 +111,8 @@ def _applications(served: object, seen: list[object]) -> Iterator[Flask]:
         return
     mounts = getattr(served, "mounts", None)
     inner = [getattr(served, name, None) for name in ("app", "wsgi_app", "application", "__self__")]
-    for one in [*inner, *(mounts.values() if isinstance(mounts, Mapping) else ())]:
-        yield from _applications(one, seen)
+    for part in [*inner, *(mounts.values() if isinstance(mounts, Mapping) else ())]:
+        yield from _applications(part, seen)
 
 
 def _address(server: BaseWSGIServer) -> str | None:

@@ -39,7 +39,7 @@ COLUMNS = (
     "--scenario",
     "names",
     multiple=True,
-    type=click.Choice([one.name for one in SCENARIOS]),
+    type=click.Choice([scenario.name for scenario in SCENARIOS]),
     help="Only this one; may be repeated.",
 )
 @click.option(
@@ -65,7 +65,9 @@ def chaos(
     click.echo(row(COLUMNS))
     click.echo(row("---" for _ in COLUMNS))
     with servers() as (found, directory):
-        for scenario, name in chosen(names or [one.name for one in SCENARIOS], databases or NAMES):
+        for scenario, name in chosen(
+            names or [scenario.name for scenario in SCENARIOS], databases or NAMES
+        ):
             good &= played(
                 scenario, name, found, directory, list(sizes(scenario, seeds, small=small))
             )

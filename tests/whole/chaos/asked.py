@@ -34,13 +34,15 @@ class Asked:
         for row in history.rows:
             self.labelled[row.label or ""].append(row)
         self.wishes: dict[str, Wish] = {
-            wish.label: wish for one in self.operations for wish in one.step.everything
+            wish.label: wish for operation in self.operations for wish in operation.step.everything
         }
         self.adding: dict[str, Operation] = {
-            wish.label: one for one in self.operations for wish in one.step.wishes
+            wish.label: operation for operation in self.operations for wish in operation.step.wishes
         }
         self._ids = {
-            label: task_id for one in self.operations for label, (task_id, _) in one.told.items()
+            label: task_id
+            for operation in self.operations
+            for label, (task_id, _) in operation.told.items()
         }
 
     def expected(self) -> History:
@@ -91,9 +93,9 @@ class Asked:
         if wish.does != "broken":
             return {"succeeded"}
         mended = [
-            one
-            for one in self.operations
-            if one.step.do == "requeue" and wish.label in one.step.targets
+            operation
+            for operation in self.operations
+            if operation.step.do == "requeue" and wish.label in operation.step.targets
         ]
         if not mended:
             return {"dead"}
@@ -110,8 +112,8 @@ class Asked:
         added = self.added(row)
         there = math.inf if added is None else added.answered_at
         return not any(
-            one.done and one.asked_at >= there and one.answer != []
-            for one in self._hits(row, _HURRYING)
+            item.done and item.asked_at >= there and item.answer != []
+            for item in self._hits(row, _HURRYING)
         )
 
     def _is_cancelled_rightly(self, row: Row) -> bool:
@@ -119,19 +121,19 @@ class Asked:
         if row.last_reason == "expired":
             return row.expires_at is not None and at >= row.expires_at
         if row.last_reason == "replaced":
-            return any(self.covers(one, at) for one in self._replacing(row))
-        return any(self.covers(one, at) for one in self._hits(row, _DELETING))
+            return any(self.covers(record, at) for record in self._replacing(row))
+        return any(self.covers(item, at) for item in self._hits(row, _DELETING))
 
     def _replacing(self, row: Row) -> Iterator[Operation]:
-        for one in self.operations:
-            for wish in one.step.wishes:
+        for operation in self.operations:
+            for wish in operation.step.wishes:
                 key = (
                     wish.options.get("queue"),
                     wish.options.get("unique_key"),
                     wish.options.get("on_conflict"),
                 )
-                if one.done is not False and key == (row.queue, row.given_key, "replace"):
-                    yield one
+                if operation.done is not False and key == (row.queue, row.given_key, "replace"):
+                    yield operation
 
     def covers(self, one: Operation, at: float) -> bool:
         """Whether an instant was within an operation."""
@@ -139,14 +141,14 @@ class Asked:
 
     def _hits(self, row: Row, kinds: tuple[str, ...]) -> Iterator[Operation]:
         """The operations of these kinds that may have changed a task."""
-        for one in self.operations:
+        for operation in self.operations:
             if (
-                one.step.do in kinds
-                and one.done is not False
-                and one.answered_at >= row.created_at
-                and self._aims(one, row)
+                operation.step.do in kinds
+                and operation.done is not False
+                and operation.answered_at >= row.created_at
+                and self._aims(operation, row)
             ):
-                yield one
+                yield operation
 
     def _aims(self, one: Operation, row: Row) -> bool:
         step = one.step

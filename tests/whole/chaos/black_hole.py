@@ -23,7 +23,7 @@ def play(stage: Stage, *, tasks: int, seconds: float, recovery: float, limit: fl
     try:
         with stage.dispatchers(2, environment={"LOOP_DATABASE": proxy.url}) as running:
             stage.wait_begun(20)
-            children = {one.pid for one in descendants(running.pid)}
+            children = {process.pid for process in descendants(running.pid)}
             since = time.monotonic()
             proxy.hold()
             time.sleep(seconds)
@@ -33,7 +33,7 @@ def play(stage: Stage, *, tasks: int, seconds: float, recovery: float, limit: fl
             stage.wait_begun(1, limit=recovery)
             stage.notes["went on after"] = f"{time.monotonic() - until:.1f} s"
             stage.wait_drained(limit)
-            assert {one.pid for one in descendants(running.pid)} == children
+            assert {process.pid for process in descendants(running.pid)} == children
     finally:
         proxy.switch(False)
 

@@ -71,7 +71,9 @@ class Findings:
     @property
     def problems(self) -> list[str]:
         """All of them."""
-        return [f"{one.name}: {text}" for one in fields(self) for text in getattr(self, one.name)]
+        return [
+            f"{field.name}: {text}" for field in fields(self) for text in getattr(self, field.name)
+        ]
 
 
 def check(
@@ -155,17 +157,21 @@ def _cause(
     faults: Iterable[Fault], earlier: Delivery, later: Delivery, unrecorded: float
 ) -> Fault | None:
     """What made a later delivery necessary."""
-    causes = (one for one in faults if one.since <= later.start and earlier.hit_by(one, unrecorded))
+    causes = (
+        fault
+        for fault in faults
+        if fault.since <= later.start and earlier.hit_by(fault, unrecorded)
+    )
     return next(causes, None)
 
 
 def _overlaps(history: History, found: Deliveries) -> Iterator[str]:
-    pauses = [one for one in history.faults if one.kind == "pause"]
+    pauses = [fault for fault in history.faults if fault.kind == "pause"]
     for some in found.values():
         for number, later in enumerate(some):
             for earlier in some[:number]:
                 paused = any(
-                    one.since <= later.start and earlier.hit_by(one, 0.0) for one in pauses
+                    pause.since <= later.start and earlier.hit_by(pause, 0.0) for pause in pauses
                 )
                 if not paused and later.start < earlier.over_at(history.faults):
                     yield (
@@ -175,13 +181,13 @@ def _overlaps(history: History, found: Deliveries) -> Iterator[str]:
 
 
 def _regressions(history: History, found: Deliveries) -> Iterator[str]:
-    stops = [one for one in history.faults if one.kind == "stop"]
+    stops = [fault for fault in history.faults if fault.kind == "stop"]
     for earlier, later in _successions(found):
         if earlier.task_id in history.requeued:
             continue
         # What is given back when a process is stopped does not count as attempt.
         given_back = later.attempt == earlier.attempt and any(
-            one.pid == earlier.pid for one in stops
+            stop.pid == earlier.pid for stop in stops
         )
         if later.attempt <= earlier.attempt and not given_back:
             yield f"{earlier.task_id}: attempt {later.attempt} after attempt {earlier.attempt}"

@@ -45,10 +45,10 @@ class Client:
         self.begun = {line["step"] for line in said if line["word"] == "ask"}
         stored = {line["step"] for line in said if line["word"] == "ack" and line["stored"]}
         self._ids = {
-            label: one
+            label: task
             for line in said
             if line["step"] in stored
-            for label, (one, _) in line.get("tasks", {}).items()
+            for label, (task, _) in line.get("tasks", {}).items()
         }
 
     def play(self, step: Step) -> None:
@@ -70,7 +70,7 @@ class Client:
         else:
             operations.write(self._log, "ack", step, stored=step.transaction != "rollback")
             self._ids |= {
-                label: one for label, (one, _) in found.items() if step.transaction != "rollback"
+                label: item for label, (item, _) in found.items() if step.transaction != "rollback"
             }
         with suppress(sa.exc.DBAPIError):
             db.session.remove()
@@ -102,7 +102,7 @@ class Client:
 
     def delete(self, step: Step) -> Any:
         """One task; whether there was anything to delete."""
-        return [tasks.delete(one) for one in self._found(step)]
+        return [tasks.delete(item) for item in self._found(step)]
 
     def delete_many(self, step: Step) -> Any:
         """Some tasks of one queue."""
@@ -120,7 +120,7 @@ class Client:
         """A dead task, which succeeds now if it was broken."""
         for label in step.targets:
             mark(label).touch()
-        return [tasks.requeue(one).state for one in self._found(step)]
+        return [tasks.requeue(item).state for item in self._found(step)]
 
     def requeue_dead(self, step: Step) -> Any:
         """All dead tasks of a queue."""
@@ -128,7 +128,7 @@ class Client:
 
     def run_now(self, step: Step) -> Any:
         """A task that was to wait."""
-        return [tasks.run_now(one).state for one in self._found(step)]
+        return [tasks.run_now(item).state for item in self._found(step)]
 
     def queue_run_now(self, step: Step) -> Any:
         """All tasks of a queue that are to wait."""

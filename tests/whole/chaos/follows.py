@@ -19,7 +19,7 @@ def followers(asked: Asked) -> Iterator[str]:
     """What is to follow a success is there once if there was one, and otherwise not."""
     for label, wish in asked.wishes.items():
         succeeded = any(row.state == "succeeded" for row in asked.labelled.get(label, ()))
-        due = [one.label for one in wish.then] + ([wish.grows] if wish.grows else [])
+        due = [follower.label for follower in wish.then] + ([wish.grows] if wish.grows else [])
         for follower in due:
             count = len(asked.labelled.get(follower, ()))
             if count != succeeded:
@@ -37,26 +37,30 @@ def batches(asked: Asked) -> Iterator[str]:
     for row in asked.history.rows:
         if row.batch_id is not None:
             tasks[row.batch_id].append(row)
-    for one in asked.history.left.batches:
-        yield from _counts(asked, one, tasks[one.id])
-        step = _step(asked, tasks[one.id])
+    for batche in asked.history.left.batches:
+        yield from _counts(asked, batche, tasks[batche.id])
+        step = _step(asked, tasks[batche.id])
         if step is not None:
-            yield from _callbacks(asked, one, tasks[one.id], step)
+            yield from _callbacks(asked, batche, tasks[batche.id], step)
 
 
 def fires(asked: Asked) -> Iterator[str]:
     """Each fire time has one task, and each task of a schedule a fire time, unless somebody ran
     it now.
     """
-    for one in asked.history.left.fires:
-        row = asked.rows.get(one.task_id or "")
-        if row is None or (row.schedule, row.eta) != (one.schedule, one.fire_at):
-            yield f"schedule {one.schedule} fired at {one.fire_at} without its task {one.task_id}"
-    fired = Counter(one.task_id for one in asked.history.left.fires)
+    for fire in asked.history.left.fires:
+        row = asked.rows.get(fire.task_id or "")
+        if row is None or (row.schedule, row.eta) != (fire.schedule, fire.fire_at):
+            yield (
+                f"schedule {fire.schedule} fired at {fire.fire_at} without its task {fire.task_id}"
+            )
+    fired = Counter(fire.task_id for fire in asked.history.left.fires)
     runs = [
-        one for one in asked.operations if one.step.do == "cron_run_now" and one.done is not False
+        operation
+        for operation in asked.operations
+        if operation.step.do == "cron_run_now" and operation.done is not False
     ]
-    told = {task_id for one in runs for task_id, _ in one.told.values()}
+    told = {task_id for run in runs for task_id, _ in run.told.values()}
     of_schedules = [row for row in asked.history.rows if row.schedule is not None]
     yield from (
         f"{row.id} is the task of {fired[row.id]} fire times"
@@ -64,11 +68,11 @@ def fires(asked: Asked) -> Iterator[str]:
         if fired[row.id] > 1
     )
     others = [row for row in of_schedules if row.id not in fired and row.id not in told]
-    if len(others) > sum(not one.told for one in runs):
+    if len(others) > sum(not run.told for run in runs):
         yield from (
             f"{row.id} of schedule {row.schedule} is there without a fire time" for row in others
         )
-    done = {task_id for one in runs if one.done for task_id, _ in one.told.values()}
+    done = {task_id for run in runs if run.done for task_id, _ in run.told.values()}
     yield from (
         f"{task_id}, which was run now, is gone" for task_id in sorted(done - {*asked.rows})
     )
@@ -79,11 +83,11 @@ def left_out(asked: Asked) -> Iterator[str]:
     that nobody pauses.
     """
     rewound: dict[str, list[int]] = defaultdict(list)
-    for one in asked.operations:
-        if one.step.do == "rewind" and one.done:
-            rewound[one.step.schedule].append(one.answer)
+    for operation in asked.operations:
+        if operation.step.do == "rewind" and operation.done:
+            rewound[operation.step.schedule].append(operation.answer)
     for name, starts in rewound.items():
-        seen = {one.fire_at for one in asked.history.left.fires if one.schedule == name}
+        seen = {fire.fire_at for fire in asked.history.left.fires if fire.schedule == name}
         if name == "steady":
             missed = [
                 at for at in range(min(starts), max(seen, default=0), MINUTE) if at not in seen

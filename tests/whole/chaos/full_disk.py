@@ -45,7 +45,7 @@ def play(stage: Stage, *, tasks: int, limit: float) -> None:
     with stage.dispatchers(1) as running:
         added = add(stage, tasks)
         stage.wait_begun(10)
-        children = {one.pid for one in descendants(running.pid)}
+        children = {process.pid for process in descendants(running.pid)}
         full = time.monotonic()
         fill(ballast)
         refused = 0
@@ -56,7 +56,7 @@ def play(stage: Stage, *, tasks: int, limit: float) -> None:
         ballast.unlink()
         stage.faults.append(Fault("outage", full, time.monotonic()))
         stage.wait_drained(limit)
-        assert {one.pid for one in descendants(running.pid)} == children
+        assert {process.pid for process in descendants(running.pid)} == children
     with loop_app.db.engine.connect() as connection:
         assert connection.scalar(sa.text("PRAGMA integrity_check")) == "ok"
 

@@ -150,9 +150,9 @@ class Delivery:
         if self.end is not None:
             return self.end
         ends = [
-            max(self.start, one.since)
-            for one in faults
-            if one.kind in ("kill", "stop") and self._struck_by(one)
+            max(self.start, fault.since)
+            for fault in faults
+            if fault.kind in ("kill", "stop") and self._struck_by(fault)
         ]
         return min(ends, default=math.inf)
 
@@ -175,8 +175,8 @@ def deliveries(lines: Iterable[Line]) -> dict[str, list[Delivery]]:
         if line.word == "start":
             found[line.task_id].append(Delivery(line.task_id, line.attempt, line.pid, line.at))
         elif line.word in ("end", "fail"):
-            for one in reversed(found[line.task_id]):
-                if (one.attempt, one.pid, one.end) == (line.attempt, line.pid, None):
-                    one.end, one.failed = line.at, line.word == "fail"
+            for item in reversed(found[line.task_id]):
+                if (item.attempt, item.pid, item.end) == (line.attempt, line.pid, None):
+                    item.end, item.failed = line.at, line.word == "fail"
                     break
     return dict(found)

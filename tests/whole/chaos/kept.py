@@ -27,28 +27,29 @@ _DATABASE = (
 
 def missing(asked: Asked) -> Iterator[str]:
     """Tasks whose add was acknowledged, and that are not there."""
-    for one in asked.operations:
-        if not one.done or one.error is not None:
+    for operation in asked.operations:
+        if not operation.done or operation.error is not None:
             continue
-        for wish in one.step.wishes:
-            task_id, how = one.told.get(wish.label, (None, None))
+        for wish in operation.step.wishes:
+            task_id, how = operation.told.get(wish.label, (None, None))
             if task_id is not None and task_id not in asked.rows:
                 yield (
-                    f"{wish.label} of step {one.step.number} ({how}, {task_id}) is not in the table"
+                    f"{wish.label} of step {operation.step.number} ({how}, {task_id}) is not in "
+                    "the table"
                 )
             if task_id is None and wish.label not in asked.labelled and not _is_keyed(wish):
-                yield f"{wish.label} of step {one.step.number} is not in the table"
+                yield f"{wish.label} of step {operation.step.number} is not in the table"
 
 
 def uncommitted(asked: Asked) -> Iterator[str]:
     """Tasks that were refused or rolled back, and are there; and those that nobody wished for."""
-    for one in asked.operations:
-        if one.done is False:
-            for wish in one.step.everything:
+    for operation in asked.operations:
+        if operation.done is False:
+            for wish in operation.step.everything:
                 if wish.label in asked.labelled:
                     yield (
-                        f"{wish.label} of step {one.step.number} was "
-                        f"{one.error or 'rolled back'}, and is in the table"
+                        f"{wish.label} of step {operation.step.number} was "
+                        f"{operation.error or 'rolled back'}, and is in the table"
                     )
     if not asked.operations:
         return
@@ -67,12 +68,12 @@ def doubled(asked: Asked) -> Iterator[str]:
 
 def broken_words(asked: Asked) -> Iterator[str]:
     """Operations whose answer does not hold, or that raised what nothing explains."""
-    for one in asked.operations:
-        head = f"step {one.step.number} ({one.step.do})"
-        if one.error is not None and not _may_raise(asked, one):
-            yield f"{head} raised {one.error}"
-        if one.done and one.error is None:
-            yield from (f"{head}: {text}" for text in _unkept(asked, one))
+    for operation in asked.operations:
+        head = f"step {operation.step.number} ({operation.step.do})"
+        if operation.error is not None and not _may_raise(asked, operation):
+            yield f"{head} raised {operation.error}"
+        if operation.done and operation.error is None:
+            yield from (f"{head}: {text}" for text in _unkept(asked, operation))
 
 
 def _unkept(asked: Asked, one: Operation) -> Iterator[str]:

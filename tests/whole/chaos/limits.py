@@ -42,8 +42,8 @@ def out_of_turn(asked: Asked) -> Iterator[str]:
     be done.
     """
     tries: dict[str, list[int]] = defaultdict(list)
-    for one in asked.history.left.attempts:
-        tries[one.task_id].append(one.started_at)
+    for attempt in asked.history.left.attempts:
+        tries[attempt.task_id].append(attempt.started_at)
     serial = [
         row for row in asked.history.rows if row.lock_key is not None and row.lock_limit is None
     ]
@@ -102,9 +102,9 @@ def together(asked: Asked) -> Iterator[str]:
 def names_twice(asked: Asked) -> Iterator[str]:
     """Names that were given to more than one task."""
     given: dict[tuple[str, str], set[str]] = defaultdict(set)
-    for one in asked.operations:
-        for wish in one.step.wishes if one.done else ():
-            task_id, how = one.told.get(wish.label, ("", ""))
+    for operation in asked.operations:
+        for wish in operation.step.wishes if operation.done else ():
+            task_id, how = operation.told.get(wish.label, ("", ""))
             if "name" in wish.options and how == "added":
                 given[wish.options["queue"], wish.options["name"]].add(task_id)
     for (queue, name), ids in given.items():
@@ -117,13 +117,13 @@ class _Taken:
 
     def __init__(self, attempts: Iterable[Attempt], found: Deliveries) -> None:
         leases: dict[tuple[str, int], list[int]] = defaultdict(list)
-        for one in attempts:
-            leases[one.task_id, one.number].append(one.started_at)
+        for attempt in attempts:
+            leases[attempt.task_id, attempt.number].append(attempt.started_at)
         self._at: dict[tuple[str, int, float], int] = {}
         for task_id, some in found.items():
-            for number in {one.attempt for one in some}:
+            for number in {item.attempt for item in some}:
                 same, times = (
-                    [one for one in some if one.attempt == number],
+                    [item for item in some if item.attempt == number],
                     sorted(leases[task_id, number]),
                 )
                 if len(same) == len(times):
@@ -146,12 +146,16 @@ def _beside(
     for later in sorted(
         (one for row in rows for one in found.get(row.id, ())), key=lambda one: one.start
     ):
-        running = [one for one in running if later.start < one.over_at(history.faults)]
-        pauses = [one for one in history.faults if one.kind == "pause" and one.since <= later.start]
+        running = [item for item in running if later.start < item.over_at(history.faults)]
+        pauses = [
+            fault
+            for fault in history.faults
+            if fault.kind == "pause" and fault.since <= later.start
+        ]
         mine = [
-            one
-            for one in running
-            if one.task_id != later.task_id and not any(one.hit_by(each, 0.0) for each in pauses)
+            item
+            for item in running
+            if item.task_id != later.task_id and not any(item.hit_by(each, 0.0) for each in pauses)
         ]
         yield later, mine
         if later.task_id in counted:
@@ -163,24 +167,30 @@ def _limit(asked: Asked, queue: str, at: float) -> float:
     if math.isnan(at):
         return math.inf
     changes = [
-        one
-        for one in asked.operations
-        if one.step.queue == queue and "max_concurrent" in one.step.limits and one.done is not False
+        operation
+        for operation in asked.operations
+        if operation.step.queue == queue
+        and "max_concurrent" in operation.step.limits
+        and operation.done is not False
     ]
-    over = [one for one in changes if one.done and one.answered_at + SLACK < at]
+    over = [change for change in changes if change.done and change.answered_at + SLACK < at]
     possible = [
-        one.step.limits["max_concurrent"]
-        for one in changes
-        if one.asked_at - SLACK <= at and not _overwritten(one, over)
+        change.step.limits["max_concurrent"]
+        for change in changes
+        if change.asked_at - SLACK <= at and not _overwritten(change, over)
     ]
     possible += [] if over else [asked.history.limits.get(queue)]
     return max((math.inf if limit is None else limit for limit in possible), default=math.inf)
 
 
 def _resuming(asked: Asked, pause: Operation) -> Iterator[Operation]:
-    for one in asked.operations:
-        if one.step.do == "resume" and one.step.queue == pause.step.queue and one.done is not False:
-            yield one
+    for operation in asked.operations:
+        if (
+            operation.step.do == "resume"
+            and operation.step.queue == pause.step.queue
+            and operation.done is not False
+        ):
+            yield operation
 
 
 def _overwritten(one: Operation, by: Iterable[Operation]) -> bool:
@@ -223,4 +233,4 @@ def _by(rows: Iterable[Row], key: Callable[[Row], object]) -> dict[object, list[
 
 
 def _names(some: Iterable[Delivery]) -> str:
-    return ", ".join(f"{one.task_id} (attempt {one.attempt})" for one in some)
+    return ", ".join(f"{item.task_id} (attempt {item.attempt})" for item in some)

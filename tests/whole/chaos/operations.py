@@ -39,8 +39,8 @@ class Wish:
     def all(self) -> Iterator[Wish]:
         """This, and what follows it."""
         yield self
-        for one in self.then:
-            yield from one.all
+        for follower in self.then:
+            yield from follower.all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,7 +168,7 @@ def _operation(step: Step, said: Mapping[str, Mapping[str, Any]], committed: boo
         until=end["at"] / 1e9 if end else math.inf,
         asked_at=ask["clock"],
         answered_at=end.get("clock", math.inf),
-        told={label: (one, how) for label, (one, how) in told.get("tasks", {}).items()},
+        told={label: (task, how) for label, (task, how) in told.get("tasks", {}).items()},
         answer=told.get("answer"),
         error=end.get("error"),
         committed=committed if step.transaction is not None else None,
@@ -176,7 +176,7 @@ def _operation(step: Step, said: Mapping[str, Mapping[str, Any]], committed: boo
 
 
 def _wish(wish: Wish) -> str:
-    then = (f"then {_wish(one)}" for one in wish.then)
+    then = (f"then {_wish(follower)}" for follower in wish.then)
     return f"[{' '.join([wish.label, *_told(wish, 'label', 'then'), *then])}]"
 
 

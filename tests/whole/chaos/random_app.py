@@ -99,7 +99,7 @@ def leave(grows: str) -> None:
 
 def spec_of(wish: Wish) -> TaskSpec:
     """The task of a wish."""
-    then = [spec_of(one) for one in wish.then]
+    then = [spec_of(follower) for follower in wish.then]
     options = {**wish.options, "headers": {LABEL: wish.label}} | ({"then": then} if then else {})
     handler = {"act": act, "act_once": act_once, "do": do}[wish.handler]
     return handler.options(**options).spec(wish.does, wish.times, wish.seconds, wish.grows)

@@ -210,7 +210,7 @@ class Crew:
         if running.poll() is None:
             return bool(descendants(running.pid))
         found_none = running.returncode in _WITHOUT_DATABASE and any(
-            one.kind == "outage" for one in self._stage.faults
+            fault.kind == "outage" for fault in self._stage.faults
         )
         assert found_none, f"a host ended with {running.returncode}:\n{self._stage.said()}"
         own.close()

@@ -23,7 +23,7 @@ def play(stage: Stage, *, tasks: int, times: int, pause: float, limit: float) ->
     stage.transactional |= {*stage.add(loop_app.count.spec() for _ in range(tasks))}
     with stage.dispatchers(2) as running:
         stage.wait_begun(20)
-        children = {one.pid for one in descendants(running.pid)}
+        children = {process.pid for process in descendants(running.pid)}
         for _ in range(times):
             for harm in (database.terminate_connections, lambda: database.restart(pause)):
                 since = time.monotonic()
@@ -31,7 +31,7 @@ def play(stage: Stage, *, tasks: int, times: int, pause: float, limit: float) ->
                 stage.faults.append(Fault("outage", since, time.monotonic()))
                 stage.wait_begun(10)
         stage.wait_drained(limit)
-        assert {one.pid for one in descendants(running.pid)} == children
+        assert {process.pid for process in descendants(running.pid)} == children
 
 
 RESTARTED_SERVER = Scenario(

@@ -97,7 +97,7 @@ class Scenario:
             scenario=self.name,
             database=here.database.name,
             tasks=len(history.rows),
-            faults=Counter(one.kind for one in history.faults),
+            faults=Counter(fault.kind for fault in history.faults),
             repeated=times.total() - len(times),
             effects=f"{made}/{len(history.transactional)}" if history.transactional else "-",
             findings=check(history),
@@ -111,17 +111,21 @@ class Scenario:
 def together(reports: Sequence[Report]) -> Report:
     """Several runs of one scenario on one database, as one."""
     first = reports[0]
-    found = [[getattr(one.findings, each.name) for one in reports] for each in fields(Findings)]
+    found = [
+        [getattr(report.findings, each.name) for report in reports] for each in fields(Findings)
+    ]
     effects = [
-        [int(number) for number in one.effects.split("/")] for one in reports if "/" in one.effects
+        [int(number) for number in report.effects.split("/")]
+        for report in reports
+        if "/" in report.effects
     ]
     return replace(
         first,
-        tasks=sum(one.tasks for one in reports),
-        faults=sum((Counter(one.faults) for one in reports), Counter()),
-        repeated=sum(one.repeated for one in reports),
+        tasks=sum(report.tasks for report in reports),
+        faults=sum((Counter(report.faults) for report in reports), Counter()),
+        repeated=sum(report.repeated for report in reports),
         effects="/".join(str(sum(each)) for each in zip(*effects, strict=True)) or "-",
         findings=Findings(*(sum(each, ()) for each in found)),
-        seconds=sum(one.seconds for one in reports),
+        seconds=sum(report.seconds for report in reports),
         notes={"seeds": str(len(reports))},
     )

@@ -91,7 +91,7 @@ def run(here: Stage, seconds: float, rate: int) -> Sequence[Sample]:
     then kill a process.
     """
     samples: list[Sample] = []
-    names = [f"{who} {one.name}" for who in ("kept", "supervisor") for one in fields(Use)]
+    names = [f"{who} {field.name}" for who in ("kept", "supervisor") for field in fields(Use)]
     click.echo(row(["second", *names, "connections", "tasks"]))
     with here.dispatchers(PROCESSES) as running:
         wait_until(
@@ -126,9 +126,9 @@ def sample(here: Stage, supervisor: int, kept: psutil.Process) -> Sample:
     else:
         file = sa.make_url(here.database.url).database
         connections = sum(
-            one.path == file
+            item.path == file
             for process in [psutil.Process(), *descendants(supervisor)]
-            for one in process.open_files()
+            for item in process.open_files()
         )
     return Sample(use(kept), use(parent), connections)
 
@@ -149,18 +149,18 @@ def grown(samples: Sequence[Sample]) -> list[str]:
     """Print how each use went, and say which have grown by too much, or are too many."""
     found = [
         rise(
-            f"{who} {one.name}",
-            [getattr(getattr(each, who), one.name) for each in samples],
-            getattr(GROWTH, one.name),
+            f"{who} {field.name}",
+            [getattr(getattr(each, who), field.name) for each in samples],
+            getattr(GROWTH, field.name),
         )
         for who in ("kept", "supervisor")
-        for one in fields(Use)
+        for field in fields(Use)
     ]
     connections = [each.connections for each in samples]
     found.append(rise("connections", connections, PROCESSES))
     if max(connections) > _POOLS:
         found.append(f"{max(connections)} connections, the pools hold {_POOLS}")
-    return [one for one in found if one is not None]
+    return [item for item in found if item is not None]
 
 
 def rise(name: str, values: Sequence[float], limit: float) -> str | None:

@@ -134,7 +134,9 @@ class Stage:
         """
         lines = Counter(line.pid for line in log.read(self.log))
         victims = [
-            one for one in descendants(parent.pid) if lines[one.pid] >= worked and one.pid != spared
+            process
+            for process in descendants(parent.pid)
+            if lines[process.pid] >= worked and process.pid != spared
         ]
         if victims:
             self.kill(random.choice(victims))
@@ -191,8 +193,10 @@ class Stage:
         """The last that dispatchers and the programs of modules, or those of some modules,
         printed, each by itself.
         """
-        places = [self._output(one) for one in modules] or sorted(self.directory.glob("*.output"))
-        return "\n".join(one.read_text()[-12000:] for one in places if one.exists())
+        places = [self._output(module) for module in modules] or sorted(
+            self.directory.glob("*.output")
+        )
+        return "\n".join(place.read_text()[-12000:] for place in places if place.exists())
 
     def history(self) -> History:
         """What is to be checked."""

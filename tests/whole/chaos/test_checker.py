@@ -77,7 +77,7 @@ def with_lines(*parts: list[Line], without: str = "") -> History:
 
 def with_row(row: Row) -> History:
     """The good history with another row of a task."""
-    return replace(GOOD, rows=[*(one for one in GOOD.rows if one.id != row.id), row])
+    return replace(GOOD, rows=[*(item for item in GOOD.rows if item.id != row.id), row])
 
 
 def test_a_good_history_passes() -> None:
@@ -332,12 +332,15 @@ def but(
     """The random history with other rows of the same ids, operations of the same numbers, more
     lines, and other leftovers.
     """
-    ids, numbers = {*without, *(row.id for row in rows)}, {one.step.number for one in operations}
+    ids, numbers = (
+        {*without, *(row.id for row in rows)},
+        {operation.step.number for operation in operations},
+    )
     return replace(
         RANDOM,
         rows=[*(row for row in RANDOM.rows if row.id not in ids), *rows],
         operations=[
-            *(one for one in RANDOM.operations if one.step.number not in numbers),
+            *(operation for operation in RANDOM.operations if operation.step.number not in numbers),
             *operations,
         ],
         lines=[*RANDOM.lines, *lines],
@@ -527,11 +530,11 @@ def crowd(limit: int | None, *operations: Operation) -> History:
     return History(
         expected={},
         operations=[
-            asks(0, "add_list", wishes=[wish(one) for one in names], told=told(*names)),
+            asks(0, "add_list", wishes=[wish(name) for name in names], told=told(*names)),
             *operations,
         ],
         lines=joined(ran("x", 1, 1, 4), ran("y", 1, 2, 5, pid=2), ran("z", 1, 6, 7)),
-        rows=[there(one, end=7) for one in names],
+        rows=[there(name, end=7) for name in names],
         limits={"default": limit},
         left=Leftovers(attempts=[tried("x", 1), tried("y", 2), tried("z", 6)]),
     )

@@ -29,7 +29,7 @@ def test_what_stays_flat_is_no_problem() -> None:
 def test_what_grows_is_a_problem(late: Sample, said: str) -> None:
     """It is named, with the numbers."""
     problems = grown([*[FLAT] * 8, *[late] * 4])
-    assert [one.startswith(f"{said} rose from") for one in problems] == [True]
+    assert [problem.startswith(f"{said} rose from") for problem in problems] == [True]
 
 
 def test_more_connections_than_the_pools_hold_are_a_problem() -> None:
