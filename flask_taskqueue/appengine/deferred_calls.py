@@ -57,7 +57,7 @@ class DeferredCalls:
         try:
             return self._json(function, args, kwargs)
         except InvalidTaskError:
-            if self._runtime.settings.deferred != "pickle":
+            if self._runtime.settings.deferred != "pickle" or not callable(function):
                 raise
         pickles = Pickles(self._runtime.secrets)
         return lambda task_id: pickles.write((function, args, dict(kwargs)), task_id)
@@ -82,12 +82,12 @@ class DeferredCalls:
             function = getattr(type(function.__self__), function.__name__, function)
         call: dict[str, Any] = {"f": self.functions.name_of(function)}
         if args:
-            call["a"] = [self._encoded(str(number), one) for number, one in enumerate(args, 1)]
+            call["a"] = [self._encoded(str(number), value) for number, value in enumerate(args, 1)]
         for name in kwargs:
             if not name.isidentifier():
                 raise InvalidTaskError(f"argument {name!r}: no parameter can have this name")
         if kwargs:
-            call["k"] = {name: self._encoded(repr(name), one) for name, one in kwargs.items()}
+            call["k"] = {name: self._encoded(repr(name), value) for name, value in kwargs.items()}
         return dumps(call).encode()
 
     def _encoded(self, which: str, value: Any) -> Any:

@@ -86,7 +86,7 @@ def end_of(shop: Bench, task: Any) -> tuple[str, str]:
 
 def stored_id(shop: Bench, task: Any) -> str:
     """The id of a task that the module added."""
-    [found] = [one for one in shop.tasks.find() if (one.name or one.id) == task.name]
+    [found] = [item for item in shop.tasks.find() if (item.name or item.id) == task.name]
     return found.id
 
 
@@ -129,7 +129,7 @@ def test_a_function_is_called_with_what_it_was_deferred_with(shop: Bench, calls:
     task = deferred.defer(jobs.record, *VALUES, key=VALUES, _countdown=0)
     assert end_of(shop, task) == ("succeeded", "")
     [(args, kwargs)] = calls
-    assert [(type(one), one) for one in args] == [(type(one), one) for one in VALUES]
+    assert [(type(arg), arg) for arg in args] == [(type(one), one) for one in VALUES]
     assert repr(list(args)) == repr(VALUES) == repr(kwargs["key"])
 
 
@@ -531,6 +531,8 @@ def test_a_signed_pickle_runs(pickling: Bench, calls: list[Any]) -> None:
         deferred.defer(jobs.record, lambda: None)
     with pytest.raises(taskqueue.InvalidTaskError, match="only defer"):
         deferred.serialize(jobs.record, OrderedDict())
+    with pytest.raises(taskqueue.InvalidTaskError, match="a NoneType is neither a function"):
+        deferred.defer(None)
 
 
 def test_a_pickle_outside_of_its_task_is_not_loaded(pickling: Bench, calls: list[Any]) -> None:
