@@ -164,7 +164,7 @@ def _once_reachable(check: Callable[[], Result]) -> Result:
 
 def _burst(runtime: Runtime, options: dict[str, Any]) -> None:
     check_application(runtime.app)
-    echo(f"{plural(runtime.drain(**options), 'attempt')}.")
+    echo(f"{plural(runtime.drain(last=True, **options), 'attempt')}.")
 
 
 def _announce(runtime: Runtime, processes: int, options: dict[str, Any]) -> None:

@@ -171,19 +171,19 @@ class Dispatcher:
         """Say that something may be due; return whether a running drain will see to it."""
         return self._wakeups.call()
 
-    def drain(self, *, linger: bool = False) -> float | None:
+    def drain(self, *, linger: bool = False, last: bool = False) -> float | None:
         """Attempt tasks until none is due or in flight; return the seconds until one is due.
 
         Returns None when nothing waits, and at once when a drain is already under way. With
         ``linger`` the drain goes on until it is retired, and looks again at each poll, when the
-        next task falls due and when `wake` is called, so that a newly added task does not wait for
-        a thread to start.
+        next task falls due and when `wake` is called: a new task waits for no thread to start. The
+        ``last`` drain of a process waits for no threads left behind, which end with the process.
         """
         drain = self._wakeups.begin()
         if drain is None:
             return None
         try:
-            return self._drain(linger)
+            return self._drain(linger, last)
         finally:
             self._wakeups.end(drain)
 
@@ -222,7 +222,7 @@ class Dispatcher:
         self._pool.close()
         return self._postponed.give_back(held, away)
 
-    def _drain(self, linger: bool) -> float | None:
+    def _drain(self, linger: bool, last: bool) -> float | None:
         wait = 0.0
         while True:
             self._collected += self._pool.collect(wait)
@@ -236,7 +236,7 @@ class Dispatcher:
                 wait = self._outages.backoff
                 continue
             wait, retired = 0.0, self._wakeups.over
-            if self._in_flight.holds_any(retired=retired) or (
+            if self._in_flight.holds_any(retired=retired or last) or (
                 (linger or turn.lanes is None) and not retired
             ):
                 wait = self._wait_after(turn)

@@ -195,10 +195,10 @@ class Runtime(Resources):
         send_guarded(signals.dispatcher_stopped, self.app, dispatcher=scheduler.dispatcher)
         return given_back
 
-    def drain(self, **options: Unpack[DispatcherOptions]) -> int:
+    def drain(self, *, last: bool = False, **options: Unpack[DispatcherOptions]) -> int:
         """Attempt due tasks in this process until none is left.
 
-        Returns how many attempts ended.
+        Returns how many attempts ended. See `Dispatcher.drain` about ``last``.
         """
         self.is_attended = True
         with self.making_way():
@@ -215,7 +215,7 @@ class Runtime(Resources):
             try:
                 if forwarder is not None:
                     forwarder.forward()
-                while (next_in := dispatcher.drain()) is not None and next_in <= 0:
+                while (next_in := dispatcher.drain(last=last)) is not None and next_in <= 0:
                     pass
                 if forwarder is not None:
                     forwarder.forward()

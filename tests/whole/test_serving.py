@@ -491,3 +491,15 @@ def test_a_burst_ends_when_nothing_is_due(app: Flask, tmp_path: Path) -> None:
         assert running.wait(30) == 0
     assert deliveries(tmp_path) == Counter(ids)
     assert "20 attempts" in (tmp_path / "output").read_text()
+
+
+@pytest.mark.slow
+def test_a_burst_does_not_wait_for_what_hangs(app: Flask, tmp_path: Path) -> None:
+    """A handler that cannot be interrupted ends with the process, or a cron would pile them up."""
+    task, others = loop_app.hang.add(), [loop_app.plain.add().id for _ in range(3)]
+    with process([*FLASK, "taskqueue", "run", "--burst"], {}, tmp_path / "output") as running:
+        assert running.wait(60) == 0
+    assert deliveries(tmp_path, "start") == Counter([task.id, *others])
+    ended = loop_app.tasks.get(task.id)
+    assert (ended.state, ended.last_reason) == ("dead", "timeout")
+    assert loop_app.tasks.dispatchers() == []
