@@ -96,7 +96,7 @@ class Store:
         finish = Finish(
             self.counters, self.locks, self.batches, self.inserts, follow_ups, freed_places
         )
-        conflicts.replaced = finish.replaced
+        conflicts.replaced, conflicts.put_off = finish.replaced, finish.put_off
         log = AttemptLog(tables, dialect, finish, keep_attempts)
         self.tracebacks: Tracebacks = Tracebacks(database, encryption)
         self.holds: Holds = Holds(tables, dialect, finish)

@@ -222,6 +222,19 @@ def test_when_the_next_in_line_is_deleted_another_is_let_go(store: Store) -> Non
         assert [row.id for row in standing(store, ANA)] == [following]
 
 
+def test_when_the_next_in_line_is_debounced_another_is_let_go(store: Store) -> None:
+    """Whose turn it is now; the one that was put off keeps its eta."""
+    limit(store, 0.01)
+    first, *_ = add_keyed(store, ANA)
+    (second,) = add_keyed(store, ANA, unique_key="k")
+    third, *_ = add_keyed(store, ANA, 2)
+    assert [one.id for one in claim(store, 5)] == [first]
+    assert [row.id for row in standing(store, ANA)] == [second]
+    put_off = add(store, queue="mail", unique_key="k", on_conflict="debounce", delay=3600 * SECOND)
+    assert {row.id: row.due_at for row in standing(store, ANA)}[second] == put_off.eta
+    assert {row.id for row in standing(store, ANA)} == {second, third}
+
+
 def test_a_task_that_is_given_back_waits_for_a_token_again(store: Store) -> None:
     """Its token is not returned, so a rate may be missed but never exceeded."""
     limit(store, 0.01, 2)

@@ -310,6 +310,43 @@ class TestUniqueKeys:
         assert kept.due_at is not None
         assert kept.due_at - first.eta > 50 * SECOND
 
+    def test_debounce_takes_the_expiry_of_the_second(self, store: Store) -> None:
+        """Or none, so that a task that is put off does not expire before it may begin."""
+        first = add(store, unique_key="k", expires_in=SECOND)
+        again: dict[str, Any] = {"unique_key": "k", "on_conflict": "debounce"}
+        kept = add(store, **again, delay=60 * SECOND, expires_in=90 * SECOND)
+        assert kept.id == first.id
+        assert kept.expires_at is not None
+        assert kept.expires_at - kept.eta == 30 * SECOND
+        assert add(store, **again, delay=60 * SECOND).expires_at is None
+
+    @pytest.mark.parametrize("key", ["s:a", "c:a"])
+    def test_a_task_that_waits_for_its_key_is_put_off_by_debounce(
+        self, store: Store, key: str
+    ) -> None:
+        """It does not begin before its eta, though its key is free before."""
+        add(store, lock_key=key, lock_limit=1 if key == "c:a" else None)
+        waiting = add(store, lock_key=key, lock_limit=1 if key == "c:a" else None, unique_key="k")
+        (taken,) = claim(store, 5)
+        assert get(store, waiting.id).due_at is None
+        add(store, unique_key="k", on_conflict="debounce", delay=3600 * SECOND)
+        finish(store, taken)
+        assert claim(store, 5) == []
+        add(store, unique_key="k", on_conflict="debounce")
+        assert [one.id for one in claim(store, 5)] == [waiting.id]
+
+    def test_a_task_that_debounce_puts_off_lets_another_of_its_key_go(self, store: Store) -> None:
+        """It was its turn, which it leaves to the next that waits."""
+        keyed: dict[str, Any] = {"lock_key": "c:a", "lock_limit": 1}
+        add(store, **keyed)
+        second = add(store, **keyed, unique_key="k")
+        third = add(store, **keyed)
+        (taken,) = claim(store, 5)
+        finish(store, taken)
+        assert get(store, second.id).due_at is not None
+        add(store, unique_key="k", on_conflict="debounce", delay=3600 * SECOND)
+        assert [one.id for one in claim(store, 5)] == [third.id]
+
     def test_of_many_at_once_one_is_added(self, store: Store) -> None:
         """The unique index decides, not a query before."""
         results: list[str] = []

@@ -67,17 +67,18 @@ class TaskOptions(ScheduleOptions, total=False):
     unless given. ``headers``: the headers of the request. ``queue``: its queue. ``priority``: from
     -9 to 9, the higher the sooner; each step counts as a minute of waiting. ``eta``, ``countdown``:
     run it no earlier than this aware datetime, or this long from now. ``expires``: an aware
-    datetime or a duration; a task that has not begun by then is cancelled. ``deadline``: how long
-    one attempt may take. ``retry``: the retry policy. ``target``: another base URL to send a path
-    to.
+    datetime or a duration; a task that has not begun by then, or not again after a failure, is
+    cancelled. ``deadline``: how long one attempt may take. ``retry``: the retry policy. ``target``:
+    another base URL to send a path to.
 
     ``name``: unique in its queue, for as long as the task is kept or the queue's ``tombstone_ttl``
     says. ``unique_key``: unique among the queue's tasks that have not ended; ``on_conflict`` says
     what happens to a second one: "skip" (the default: it is not added), "raise", "replace" (the
-    first is cancelled) or "debounce" (the first takes its request and eta). ``concurrency_key``: at
-    most ``concurrency_limit`` (1) tasks with this key run at a time. ``serial_key``: tasks with
-    this key run one after the other, in the order in which they were added. ``rate_key``:
-    attempts with this key keep to the queue's ``rate_per_key``. These three exclude each other.
+    first is cancelled) or "debounce" (the first takes its request, eta and expiry).
+    ``concurrency_key``: at most ``concurrency_limit`` (1) tasks with this key run at a time.
+    ``serial_key``: tasks with this key run one after the other, in the order in which they were
+    added. ``rate_key``: attempts with this key keep to the queue's ``rate_per_key``. These three
+    exclude each other.
 
     ``then``: tasks that are added when this one succeeds; `REPLY` stands in them for its reply.
     ``keep_result``: whether the reply of the success is kept, for `Task.result`.

@@ -42,6 +42,8 @@ class Conflicts:
 
         It adds the follow-up of a cancelled task.
         """
+        self.put_off: Callable[[sa.Connection, Record], object] = lambda _connection, _record: None
+        """A function called with each task that was debounced, so that others of its key may go."""
 
     def settle(self, connection: sa.Connection, new: NewTask) -> Record | Disposition | None:
         """Deal with the task in the way and return the task that stands for the new one.
@@ -120,12 +122,19 @@ class Conflicts:
         return "replaced"
 
     def _debounce(self, connection: sa.Connection, holder: Record, new: NewTask) -> Record:
-        """Give the existing task the request and the eta of the new one."""
+        """Give the existing task the request, the eta and the expiry of the new one.
+
+        One that waits for its key is due at the eta too; if the key is still taken, it waits again.
+        """
         due: Any = self._now + new.delay if new.eta is None else to_micros(new.eta)
+        until: Any = None if new.expires_at is None else to_micros(new.expires_at)
+        if new.expires_in is not None:
+            until = self._now + new.expires_in
         row = task_row(new, self._encryption)
         fresh = {name: value for name, value in row.items() if name in _REQUEST}
-        fresh |= {"eta": due, "due_at": None if holder.due_at is None else due}
+        fresh |= {"eta": due, "due_at": due, "expires_at": until}
         connection.execute(sa.update(self._task).where(self._task.c.id == holder.id).values(fresh))
+        self.put_off(connection, holder)
         return Record._make(
             connection.execute(sa.select(self._task).where(self._task.c.id == holder.id)).one()
         )

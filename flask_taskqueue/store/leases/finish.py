@@ -89,6 +89,11 @@ class Finish:
         """Let tasks go that may run instead of tasks that were given back as if never claimed."""
         self._locks.free(connection, self._locks.keys_of(connection, ids))
 
+    def put_off(self, connection: sa.Connection, record: Record) -> None:
+        """Let tasks go that wait for the key of a task that was put off, perhaps by the app."""
+        if record.lock_key is not None and not self._freed_places.leave(connection, [record]):
+            self.given_back(connection, [record.id])
+
     def replaced(self, connection: sa.Connection, record: Record, expired: bool) -> None:
         """Do what follows for a task that was cancelled because another took its place."""
         self.cancelled(connection, [Transition(record, State.CANCELLED, expired=expired)])
