@@ -60,6 +60,15 @@ def test_after_downtime_each_is_run() -> None:
     assert fire(misfire="all", now=now, last=LastRun(is_live=True)) == Firing((), NOON)
 
 
+def test_after_downtime_a_plain_interval_has_missed_one() -> None:
+    """Because it would have counted from the end of that run."""
+    every, now = Schedule.parse("every 10 minutes"), NOON + 5 * HOUR
+    following = now + timedelta(minutes=10)
+    for misfire in ("run_once", "all"):
+        assert fire(every, misfire=misfire, now=now) == Firing((NOON,), following)
+    assert fire(every, misfire="skip", now=now) == Firing((), following)
+
+
 def test_a_very_long_downtime_is_seen_to_in_pieces() -> None:
     """So that no transaction grows without end."""
     decision = fire(

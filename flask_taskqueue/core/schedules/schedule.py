@@ -85,13 +85,15 @@ def decide(
             last=LastRun(waits, False, last.finished_at),
         )
         return replace(firing, replaces=bool(firing.fires))
+    is_missed = misfire == "skip" and now - due > GRACE
     if one_by_one and schedule.interval is not None:
-        return _after_the_last(schedule.interval, due, now, last)
+        firing = _after_the_last(schedule.interval, due, now, last)
+        return replace(firing, fires=()) if is_missed else firing
     if one_by_one and last.is_live:
         return Firing((), due if misfire == "all" else schedule.next_after(now))
     if misfire == "all":
         return _each(schedule, due, now, most=1 if one_by_one else _MOST)
-    if misfire == "skip" and now - due > GRACE:
+    if is_missed:
         due = schedule.next_after(now - GRACE)
         if due > now:
             return Firing((), due)
