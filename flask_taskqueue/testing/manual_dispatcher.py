@@ -115,10 +115,11 @@ class ManualDispatcher:
             exception=self._script.exception,
         )
 
-    def next_event(self, *, run: bool) -> int | None:
+    def next_event(self, looked_at: int, *, run: bool) -> int | None:
         """Return the microseconds until a schedule fires or, with ``run``, a task may be leased.
 
-        Returns None if neither is ahead.
+        Returns None if neither is ahead. A schedule that was due when schedules were ``looked_at``
+        waits for one of its tasks.
         """
         names = self._runtime.cron.declare()
         now = self._database.now()
@@ -126,7 +127,7 @@ class ManualDispatcher:
             waits = [
                 to_micros(schedule.next_at) - now
                 for name, schedule in Waiting.of(self._store.schedules.rows(connection)).items()
-                if schedule.is_added or name in names
+                if (schedule.is_added or name in names) and to_micros(schedule.next_at) > looked_at
             ]
             next_in = self._store.claims.lanes(connection).next_in() if run else None
         waits += [] if next_in is None else [int(next_in * SECOND)]

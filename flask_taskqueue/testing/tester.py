@@ -142,12 +142,14 @@ class TaskQueueTester(Inspector):
         left = duration_micros(checks.duration(0, LONGEST)("the time to advance", duration))
         attempts: list[Attempt] = []
         while True:
+            looked_at = self._database.now()
             self._runtime.cron.tick()
-            if run:
-                attempts += self._run_all(max_tasks - len(attempts))
+            ran = self._run_all(max_tasks - len(attempts)) if run else ()
+            attempts += ran
             if left <= 0:
                 return Run(attempts)
-            step = min(left, self._dispatcher.next_event(run=run) or left)
+            # A schedule may have waited for what ran.
+            step = 1 if ran else min(left, self._dispatcher.next_event(looked_at, run=run) or left)
             self._database.ahead += step
             left -= step
 

@@ -151,6 +151,25 @@ def test_schedules_fire_in_simulated_time(kit: Kit) -> None:
     taskqueue.assert_enqueued("/nightly", state="scheduled", count=1)
 
 
+def test_time_goes_on_while_a_schedule_waits_for_its_task(kit: Kit) -> None:
+    """Its fire times follow one by one once the task has succeeded."""
+    one, taskqueue = kit
+    ran: list[datetime] = []
+
+    @one.tasks.cron("0 * * * *", misfire="all", retry={"min_backoff_seconds": 10_000})
+    @one.tasks.worker("/hourly")
+    def hourly() -> Any:
+        ran.append(current_task.task.eta)
+        return ("not yet", 500) if len(ran) == 1 else None
+
+    taskqueue.advance("2h")
+    taskqueue.assert_enqueued("/hourly", state="scheduled", count=1)
+    taskqueue.advance("4h", run=True)
+    assert ran[0] == ran[1]
+    assert len(ran) == 7
+    assert all(later - earlier == timedelta(hours=1) for earlier, later in pairwise(ran[1:]))
+
+
 def test_immediate_runs_a_task_inside_add_or_after_the_commit(kit: Kit) -> None:
     """Those that tasks add too, one after the other."""
     one, taskqueue = kit

@@ -33,7 +33,7 @@ def parked(queue: Bench, task: Task) -> bool:
     return queue.tasks.get(task.id).due_at is None
 
 
-@pytest.mark.parametrize("by", ["delete", "replace"])
+@pytest.mark.parametrize("by", ["delete", "replace", "debounce"])
 def test_the_next_of_a_key_follows_the_commit(queue: Bench, by: str) -> None:
     """Though it began to wait after the transaction had begun, and without the janitor."""
 
