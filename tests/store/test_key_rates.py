@@ -266,6 +266,23 @@ def test_a_new_rate_applies_at_once(store: Store) -> None:
     assert [record.id for record in taken] == ids[1:]
 
 
+def test_a_new_rate_leaves_alone_what_waits_for_something_else(store: Store) -> None:
+    """For its retry, or for the eta to which it was put off."""
+    limit(store, 0.01)
+    failing, second = add_keyed(store, ANA, 2)
+    add_keyed(store, BO)
+    add_keyed(store, BO, unique_key="k")
+    finish(store, *(one for one in claim(store, 5) if one.id != failing))
+    cancel(store, failing)
+    limit(store, 1e6)
+    (failed,) = (one for one in claim(store, 5) if one.id == second)
+    finish(store, failed, outcome=Outcome(State.SCHEDULED, "failure", 500, "no", delay=3600.0))
+    again: dict[str, Any] = {"unique_key": "k", "on_conflict": "debounce", "delay": 3600 * SECOND}
+    add(store, queue="mail", **again)
+    limit(store, 2e6)
+    assert claim(store, 5) == []
+
+
 def test_the_janitor_mends_a_line_that_stands_still(store: Store) -> None:
     """Though nobody knows how that could have come about."""
     limit(store, 0.01)

@@ -167,7 +167,10 @@ class KeyRates:
         ids = connection.scalars(theirs).all()
         waits = sa.and_(
             task.c.state == State.SCHEDULED.value,
-            sa.or_(task.c.due_at.is_(None), task.c.due_at > self._now),
+            sa.or_(
+                task.c.due_at.is_(None),
+                sa.and_(task.c.due_at > self._now, task.c.eta <= self._now),
+            ),
             task.c.id == sa.bindparam("next"),
         )
         if ids:
@@ -241,17 +244,22 @@ class KeyRates:
             connection.execute(sa.update(task).where(task.c.id.in_(ids)).values(due_at=None))
 
     def _advance(self, connection: sa.Connection, buckets: Mapping[str, KeyBucket]) -> None:
+        """Let the next in line of each key go; forget a next one that no longer waits for a token.
+
+        It has begun, ended or was put off.
+        """
         lines = self._rows.with_parked(connection, buckets)
-        if not lines:
+        ids = [bucket.next_id for bucket in buckets.values() if bucket.next_id is not None]
+        if not lines and not ids:
             return
         task = self._task
-        ids = [bucket.next_id for key in lines if (bucket := buckets[key]).next_id is not None]
         standing = sa.select(task.c.id, task.c.due_at).where(
             task.c.id.in_(sorted(ids)), is_state(task, State.SCHEDULED)
         )
         due = {row.id: row.due_at for row in connection.execute(standing)} if ids else {}
-        for key in sorted(lines):
-            bucket = buckets[key]
+        for key, bucket in sorted(buckets.items()):
+            if key not in lines and bucket.next_id is None:
+                continue
             opens_at = bucket.gate.opens_at()
             due_at = None if bucket.next_id is None else due.get(bucket.next_id)
             if due_at is None or (opens_at is not None and due_at > opens_at + _SLACK):
