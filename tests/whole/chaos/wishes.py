@@ -46,6 +46,8 @@ class Wisher:
             options["name"] = f"n{chance.randrange(4)}"
         if options.get("countdown") != LATER and queue != "shelf":
             options |= self._lock()
+        if "expires" in options:  # which is counted from when it is added
+            options["expires"] += options.get("countdown", 0)
         return self._made_of(does, options, follows="unique_key" not in options)
 
     def follower(self, queue: str) -> Wish:
