@@ -8,11 +8,11 @@ from typing import TypeVar
 
 import sqlalchemy as sa
 
-from ..core.states import Record, State
+from ..core.states import Lease, Record, State
 from ..core.times import duration_micros
 from .database.database import Database, Work
 from .database.dialects import Dialect
-from .database.dialects.claims import taken
+from .database.dialects.claims import is_state, taken
 from .database.tables import Tables
 from .database.transaction import Wait
 
@@ -84,6 +84,13 @@ class DatabaseForTests(Database):
             )
 
         return self.transact(work)
+
+    def end_lease(self, lease: Lease) -> None:
+        """Let a lease run out now, also that of a task with a unique key."""
+        task = self.tables.task
+        mine = (task.c.id == lease[0], task.c.lease_id == lease[1], is_state(task, State.LEASED))
+        ended = sa.update(task).where(*mine).values(due_at=self.dialect.now)
+        self.transact(lambda connection: connection.execute(ended))
 
     def _run(
         self,

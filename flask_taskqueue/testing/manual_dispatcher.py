@@ -91,6 +91,7 @@ class ManualDispatcher:
             self._store.transact(
                 lambda connection: self._store.leases.renew(connection, [delivery.lease], 0.0)
             )
+            self._database.end_lease(delivery.lease)
             return Attempt(
                 task=self._task(record),
                 status=None,

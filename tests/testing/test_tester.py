@@ -373,6 +373,17 @@ def test_chaos_shows_what_may_happen_in_production(kit: Kit) -> None:
     assert crashes == [("/plain", 2, 1, "succeeded"), ("/once", 1, 0, "succeeded")]
 
 
+def test_a_crashed_task_with_a_unique_key_is_due_immediately(kit: Kit) -> None:
+    """Like any other."""
+    one, taskqueue = kit
+    one.tasks.worker("/w")(lambda: None)
+    task = one.tasks.add("/w", unique_key="k")
+    with taskqueue.chaos(crash=True):
+        taskqueue.run_due()
+    assert taskqueue.run_all().ok
+    assert taskqueue.get(task).attempts == 2
+
+
 def test_poison_ends_as_dead(on_file: Kit) -> None:
     """After three crashes, as in production."""
     one, taskqueue = on_file
