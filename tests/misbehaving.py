@@ -9,13 +9,22 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
+import pytest
+
 from flask_taskqueue.core.delivery.delivery import Delivery
 from flask_taskqueue.core.delivery.verdict import OutgoingRequest
 from flask_taskqueue.core.states import Record
+from flask_taskqueue.engine.transports import kept
 
 RECORD = Record(*[None] * len(Record._fields))  # type: ignore[arg-type]
 
 Behaviour = Callable[[socket.socket], None]
+
+
+@pytest.fixture
+def stopped_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For connections no time passes, so that they are kept however slow the machine is."""
+    monkeypatch.setattr(kept, "monotonic", lambda: 0.0)
 
 
 @contextmanager

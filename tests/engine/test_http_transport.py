@@ -14,11 +14,14 @@ from flask_taskqueue.core.delivery.delivery import Delivery
 from flask_taskqueue.core.delivery.verdict import OutgoingRequest, Reply
 from flask_taskqueue.core.states import Record
 from flask_taskqueue.engine.transports.http import HttpTransport
-from tests.misbehaving import ok, request, server
+from tests.misbehaving import ok, request, server, stopped_clock
 
 RECORD = Record(*[None] * len(Record._fields))  # type: ignore[arg-type]
 TOTAL = 60.0
 SLACK = 0.5
+
+__all__ = ["stopped_clock"]
+pytestmark = pytest.mark.usefixtures("stopped_clock")
 
 
 @pytest.fixture

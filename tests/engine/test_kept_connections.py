@@ -18,17 +18,21 @@ import pytest
 from urllib3.connection import HTTPConnection
 
 from flask_taskqueue.core.delivery.verdict import Reply
+from flask_taskqueue.engine.transports import kept
 from flask_taskqueue.engine.transports.http import HttpTransport
 from tests.apps import bench
 from tests.certificates import Authority
 from tests.databases import TestDatabase
-from tests.misbehaving import delivery, ok, request, server
+from tests.misbehaving import delivery, ok, request, server, stopped_clock
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 LINUX = pytest.mark.skipif(
     sys.platform != "linux", reason="only Linux tells what a peer has received"
 )
 TOTAL = 20.0
+
+__all__ = ["stopped_clock"]
+pytestmark = pytest.mark.usefixtures("stopped_clock")
 
 
 @dataclass
@@ -103,7 +107,7 @@ def interleaved(monkeypatch: pytest.MonkeyPatch) -> Callable[[Rehearsed], None]:
         putrequest = HTTPConnection.putrequest
 
         def put(self: Any, *args: Any, **kwargs: Any) -> None:
-            if getattr(self.sock, "answered", False):
+            if getattr(self.sock, "answered_at", None) is not None:
                 play.about.set()
                 assert play.done.wait(TOTAL)
             putrequest(self, *args, **kwargs)
@@ -244,4 +248,21 @@ def test_after_trouble_with_a_connection_one_is_made_for_the_next_attempt(
             outgoing, attempt = delivery(url, TOTAL)
             attempt.record = attempt.record._replace(last_reason=reason)
             assert transport.send(outgoing, attempt).status == 200
+            assert len(connections) == made
+
+
+def test_a_connection_that_was_idle_is_not_used_again(
+    transport: HttpTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its server may be about to close it, gunicorn after two seconds, whatever has arrived."""
+    connections = []
+
+    def behave(connection: socket.socket) -> None:
+        connections.append(connection)
+        ok(connection)
+
+    with server(behave) as url:
+        for now, made in ((100.0, 1), (100.9, 1), (101.8, 1), (102.9, 2), (103.0, 2)):
+            monkeypatch.setattr(kept, "monotonic", lambda now=now: now)
+            assert transport.send(*delivery(url, TOTAL)).status == 200
             assert len(connections) == made

@@ -5,7 +5,8 @@ Whether that request can have been handled is told by TCP: what the peer sends o
 received something acknowledges it. If the stream ends (FIN) and nothing of the request is
 acknowledged, the peer had closed before a byte of it arrived, and nobody can have read one. A reset
 (RST) shows nothing of the kind: the peer may have read the request, acknowledged nothing yet, and
-broken off.
+broken off; or, if it is busy, have closed an idle connection that the request had reached unread.
+The latter is avoided: a connection is used again within a second only.
 
 Names are looked up in threads that can be left behind: the system's own look-up has no time limit.
 """
@@ -19,6 +20,7 @@ import struct
 import sys
 import threading
 from concurrent.futures import Future
+from time import monotonic
 from typing import Any
 
 from urllib3.exceptions import HTTPError
@@ -89,6 +91,11 @@ anew: contextvars.ContextVar[bool] = contextvars.ContextVar("flask_taskqueue.ane
 
 _CLOSED = "the connection was closed before the request arrived"
 _BROKEN = "the connection, kept from an earlier request, broke before a byte of the reply came"
+_IDLE = 1.0
+"""The seconds after which an idle connection is not used again.
+
+gunicorn closes one after two by default, which is sooner than other servers do.
+"""
 _ACKNOWLEDGED = 120
 """The offset of tcpi_bytes_acked in Linux's tcp_info."""
 
@@ -107,8 +114,8 @@ class SeveredError(HTTPError):
 class WatchedSocket:
     """Socket methods that note what becomes of a request on a kept connection."""
 
-    answered = False
-    """Whether the connection has brought a reply."""
+    answered_at: float | None = None
+    """When the connection last brought a reply, on the monotonic clock; None if it never has."""
     severed: bool = False
     unreceived: bool = False
     _acknowledged: int | None = None
@@ -140,11 +147,11 @@ class WatchedSocket:
         try:
             count: int = super().recv_into(*args, **kwargs)  # type: ignore[misc]
         except ConnectionError:
-            self.severed = self.answered and not self._heard
+            self.severed = self.answered_at is not None and not self._heard
             raise
         if count:
             self._heard = True
-        elif self.answered and not self._heard:
+        elif self.answered_at is not None and not self._heard:
             self._judge_end()
         return count
 
@@ -163,10 +170,11 @@ class KeptConnection:
     def is_connected(self) -> bool:
         """Whether the connection can be used again, which urllib3 asks before it does so."""
         connected: bool = super().is_connected  # type: ignore[misc]
-        return connected and not anew.get()
+        return connected and not anew.get() and monotonic() < (self.sock.answered_at or 0) + _IDLE
 
     def request(self, *args: Any, **kwargs: Any) -> None:
-        kept = self.sock if self.sock is not None and self.sock.answered else None
+        sock = self.sock
+        kept = None if sock is None or sock.answered_at is None else sock
         if kept is not None:
             kept.watch()
         try:
@@ -194,7 +202,7 @@ class KeptConnection:
             if sock.severed:
                 raise SeveredError(_BROKEN) from error
             raise
-        sock.answered = True
+        sock.answered_at = monotonic()
         return response
 
 
