@@ -264,3 +264,32 @@ def test_a_request_that_a_module_makes_as_it_is_imported_starts_none(tmp_path: P
     with process(("-c", _ASK), environment, tmp_path / "said") as running:
         assert running.wait(60) == 0
     assert (tmp_path / "said").read_text(encoding="utf-8").split() == ["False", "True"]
+
+
+_UNDER_UWSGI = """
+import sys, threading
+from types import ModuleType
+
+import warm
+
+sys.modules["uwsgi"] = uwsgi = ModuleType("uwsgi")
+uwsgi.has_threads, uwsgi.opt = {has_threads}, {{}}
+warm.app.test_client().get("/")
+print(any(thread.name.startswith("taskqueue") for thread in threading.enumerate()))
+"""
+
+
+@pytest.mark.parametrize("has_threads", [0, 1])
+def test_uwsgi_itself_says_whether_a_dispatcher_can_work(tmp_path: Path, has_threads: int) -> None:
+    """Without threads none starts, because what it leases would stand still; the log says so.
+
+    Whatever the options: releases differ in what they mean.
+    """
+    (tmp_path / "warm.py").write_text(_WARM.format(path=str(tmp_path)), encoding="utf-8")
+    environment = {"PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[2]}"}
+    program = _UNDER_UWSGI.format(has_threads=has_threads)
+    with process(("-c", program), environment, tmp_path / "said") as running:
+        assert running.wait(60) == 0
+    said = (tmp_path / "said").read_text(encoding="utf-8")
+    assert ("runs no dispatcher: uWSGI runs without threads" in said) == (has_threads == 0)
+    assert said.split()[-1] == str(bool(has_threads))

@@ -63,6 +63,14 @@ def is_made_to_fork() -> bool:
     return False
 
 
+def has_no_threads() -> bool:
+    """Return whether this is uWSGI, and says that threads get no turn between its requests.
+
+    That is its default before 2.0.27.
+    """
+    return getattr(sys.modules.get("uwsgi"), "has_threads", 1) == 0
+
+
 def _maker(frame: FrameType | None, app: Flask) -> FrameType | None:
     found = None
     while frame is not None:

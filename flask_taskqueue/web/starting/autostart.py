@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import threading
 import time
 import weakref
@@ -27,7 +26,7 @@ from ..claimed_request import claimed_delivery
 from ..current_task import handling
 from ..guard import verified
 from .app_checks import check_application
-from .app_ready import is_being_imported, is_made_to_fork, when_ready
+from .app_ready import has_no_threads, is_being_imported, is_made_to_fork, when_ready
 from .development_server import ends_with_its_request, on_serving
 
 _logger = get_logger()
@@ -123,10 +122,17 @@ class _Autostart:
             runtime = self._runtime()
             if self._decided or self._is_disabled or self._setting == "off" or runtime is None:
                 return True
-            self._decided = runtime.is_attended = True
+            self._decided = True
+            if has_no_threads():
+                _logger.warning(
+                    "this process (pid %d) runs no dispatcher: uWSGI runs without threads; set "
+                    "enable-threads = true, or run flask taskqueue run",
+                    os.getpid(),
+                )
+                return True
+            runtime.is_attended = True
             self._base_url = base_url or self._base_url  # it may have been told in vain before
         prepare()
-        _warn_without_threads()
         try:
             if self._stops_in != os.getpid():
                 at_exit(_stop, self._runtime, os.getpid())
@@ -270,15 +276,6 @@ def _is_reloaders_parent() -> bool:
         return False
     asked = context.params["reload"]
     return get_debug_flag() if asked is None else bool(asked)
-
-
-def _warn_without_threads() -> None:
-    uwsgi = sys.modules.get("uwsgi")
-    if uwsgi is not None and not getattr(uwsgi, "opt", {}).get("enable-threads"):
-        _logger.warning(
-            "uWSGI runs without threads, so the dispatcher cannot work: set enable-threads = "
-            "true, or run flask taskqueue run"
-        )
 
 
 def _after_fork() -> None:
