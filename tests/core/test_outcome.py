@@ -70,6 +70,15 @@ def test_a_redirect_says_what_to_do() -> None:
     assert "secret" not in outcome.error
 
 
+@pytest.mark.parametrize("verdict", [of_reply(reply(302)), Verdict("returned", 302)])
+def test_no_hook_of_the_app_is_blamed_for_a_redirect_that_is_not_its_own(verdict: Verdict) -> None:
+    """For one of another host, or one that the view itself has returned."""
+    error = str(judge(reply(302, location="/elsewhere"), verdict, trial()).error)
+    assert "a redirect to /elsewhere" in error
+    assert "before_request" not in error
+    assert "redirect" not in str(judge(reply(304), verdict, trial()).error)
+
+
 def test_exhausted_retries_are_death() -> None:
     """With the reason, and how often it was tried."""
     outcome = elsewhere(reply(500), trial(number=3, task_retry_limit=2))

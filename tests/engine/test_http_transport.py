@@ -242,6 +242,28 @@ def test_a_refused_connection_and_garbage_are_told_without_the_url(
     assert "refused" in str(refused.error)
 
 
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [
+        (b"", "it was closed without a reply"),
+        (b"SSH-2.0-x\r\n", "cut off, or is not HTTP"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf", "cut off, or is not HTTP"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n", "cut off, or is not HTTP"),
+    ],
+)
+def test_a_reply_that_breaks_off_is_told_in_words(
+    transport: HttpTransport, reply: bytes, said: str
+) -> None:
+    """And not by the names of Python's exceptions."""
+
+    def behave(connection: socket.socket) -> None:
+        request(connection)
+        connection.sendall(reply)
+
+    with server(behave) as url:
+        assert said in str(send(transport, url).error)
+
+
 def test_a_connection_that_was_closed_meanwhile_is_made_anew(transport: HttpTransport) -> None:
     """A server that closes idle connections costs no attempt."""
     served: list[int] = []

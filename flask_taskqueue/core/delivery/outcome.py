@@ -223,9 +223,10 @@ def _unseen(reply: Reply) -> str:
     status = reply.status or 0
     if 300 <= status < 400:
         secure = reply.headers.get("location", "").startswith("https://")
-        return _of_status(reply, status) + (
-            f". If the app sends plain requests to https, {HTTPS_REMEDY}" if secure else ""
-        )
+        return (
+            f"{_of_status(reply, status)}. If a before_request hook (a login, say) caused it, "
+            "exempt tasks there: if tasks.is_task_request(): return"
+        ) + (f". If the app sends plain requests to https, {HTTPS_REMEDY}" if secure else "")
     if not 200 <= status < 300 and not 400 <= status < 500:
         return _of_status(reply, status)
     limited = (
@@ -243,11 +244,9 @@ def _unseen(reply: Reply) -> str:
 
 
 def _of_status(reply: Reply, status: int | None) -> str:
-    if status is not None and 300 <= status < 400:
-        place = redacted(reply.headers.get("location", "elsewhere"))
+    place = reply.headers.get("location")
+    if status is not None and 300 <= status < 400 and place is not None:
         return (
-            f"the reply was {status}, a redirect to {place}: redirects are not followed. If a "
-            "before_request hook (a login, say) caused it, exempt tasks there: if "
-            "tasks.is_task_request(): return"
+            f"the reply was {status}, a redirect to {redacted(place)}: redirects are not followed"
         )
     return f"the reply was {status}"

@@ -7,13 +7,19 @@ import errno
 import threading
 from collections.abc import Mapping
 from functools import lru_cache
-from http.client import HTTPException, LineTooLong
+from http.client import HTTPException, LineTooLong, RemoteDisconnected
 from typing import Literal
 
 import urllib3
 from requests.exceptions import InvalidHeader
 from urllib3.connectionpool import HTTPConnectionPool
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, SSLError
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    NewConnectionError,
+    ProtocolError,
+    SSLError,
+)
 from urllib3.exceptions import TimeoutError as PoolTimeoutError
 
 from ...core.delivery.delivery import Delivery
@@ -204,6 +210,10 @@ def _root(causes: list[BaseException]) -> str:
     system = [cause for cause in causes if isinstance(cause, OSError) and cause.strerror]
     if system:
         return str(system[-1].strerror)
+    if any(isinstance(cause, RemoteDisconnected) for cause in causes):
+        return "it was closed without a reply"
     if type(causes[-1]) in (HTTPException, LineTooLong):
         return "the reply has too many headers, or too long ones"
+    if any(isinstance(cause, ProtocolError) for cause in causes):
+        return "the reply is cut off, or is not HTTP"
     return type(causes[-1]).__name__
