@@ -114,7 +114,7 @@ class _Guard:
             self._finish(lambda: self._hurried)
         finally:
             self.finished = True
-            os.kill(os.getpid(), _CALL if _CALL is not None and _can_call() else self._held[0][0])
+            _signal(_CALL if _CALL is not None and _can_call() else self._held[0][0])
 
     def take_all(self) -> None:
         """Have the main thread install our handlers where they are missing; wait a moment."""
@@ -183,6 +183,19 @@ class _Called:
             self._before(number, frame)
         if _guard is not None:
             _guard.called(frame)
+
+
+def _signal(number: int) -> None:
+    """Send this process a signal, so that its handler may raise where the program notices.
+
+    If gevent has replaced threads, this is a greenlet of the main thread, and a handler would run
+    and raise right here. gevent's hub passes on to the main greenlet what is raised there.
+    """
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey is not None and monkey.is_module_patched("threading"):
+        sys.modules["gevent"].get_hub().loop.run_callback(os.kill, os.getpid(), number)
+        return
+    os.kill(os.getpid(), number)
 
 
 def _can_call() -> bool:

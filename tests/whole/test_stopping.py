@@ -25,6 +25,10 @@ WSGIREF = (
 )
 RUN = "from tests.whole.loop_app import create_app; "
 GUNICORN = ("-m", "gunicorn", "-b", "127.0.0.1:PORT")
+GEVENT = (
+    "from gevent import monkey; monkey.patch_all(); from gevent.pywsgi import WSGIServer; "
+    f"{RUN}WSGIServer(('127.0.0.1', PORT), create_app()).serve_forever()"
+)
 UVICORN = (
     "-m",
     "uvicorn",
@@ -176,6 +180,22 @@ def test_ctrl_c_in_a_terminal_is_no_crash(app: Flask, tmp_path: Path, name: str)
     assert (done.state, done.attempts) == (State.SUCCEEDED, 1), (tmp_path / "output").read_text()
     assert (back.state, back.attempts, back.crashes) == (State.SCHEDULED, 0, 0)
     assert "Traceback" not in (tmp_path / "output").read_text()
+
+
+def test_ctrl_c_ends_a_server_whose_threads_are_greenlets(app: Flask, tmp_path: Path) -> None:
+    """The first one, which raises in the program and not in a greenlet of ours."""
+    need("gevent")
+    port = free_port()
+    with process(
+        ("-c", GEVENT.replace("PORT", str(port))),
+        {"FLASK_TASKQUEUE_GRACE_PERIOD": "0.5"},
+        tmp_path / "output",
+    ) as server:
+        task = begin_slow(port, 600, tmp_path)
+        server.send_signal(signal.SIGINT)
+        assert server.wait(60) == -signal.SIGINT
+    back = loop_app.tasks.get(task)
+    assert (back.state, back.attempts, back.crashes) == (State.SCHEDULED, 0, 0)
 
 
 def test_a_second_ctrl_c_does_not_wait(app: Flask, tmp_path: Path) -> None:
