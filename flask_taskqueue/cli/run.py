@@ -13,6 +13,7 @@ import click
 from flask.cli import with_appcontext
 
 from ..core.errors import TransientError, UnknownQueueError
+from ..core.settings.checks import base_url as check_base_url
 from ..core.times import plural
 from ..engine.in_flight import renew_for
 from ..engine.pulse import Pulse, Recycling, resident
@@ -100,7 +101,7 @@ def run(
             "concurrency": threads,
             "queues": _chosen(runtime, queues),
             "transport": transport,
-            "base_url": base_url.rstrip("/") if base_url else None,
+            "base_url": check_base_url("--base-url", base_url) if base_url else None,
         }
         _check(runtime, options)
         return options

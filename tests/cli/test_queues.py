@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 
+import pytest
 import sqlalchemy as sa
 
 from flask_taskqueue.core.times import SECOND
@@ -303,3 +304,13 @@ def test_a_dispatcher_of_no_queue_is_refused(console: Console) -> None:
     result = console.run("run", "--burst", "--queues", " , ")
     assert result.exit_code == 2
     assert "--queues names no queue" in result.stderr
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:5000/?a=b", "http+unix://%2Ftmp%2Fx", "app"])
+def test_run_takes_no_base_url_that_paths_cannot_be_appended_to(console: Console, url: str) -> None:
+    """Every task would fail there."""
+    task = console.add()
+    result = console.run("run", "--burst", "--transport", "http", "--base-url", url)
+    assert result.exit_code != 0
+    assert f"--base-url is {url!r}; it must be a URL" in result.output
+    assert console.bench.tasks.get(task.id).attempts == 0

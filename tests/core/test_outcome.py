@@ -70,6 +70,14 @@ def test_a_redirect_says_what_to_do() -> None:
     assert "secret" not in outcome.error
 
 
+def test_a_403_names_the_secret_and_the_clock() -> None:
+    """The guard of worker routes sends one, so a hook is not all that there is to look for."""
+    error = str(judge(reply(403), None, trial()).error)
+    assert "SECRET_KEY" in error
+    assert "clock" in error
+    assert "SECRET_KEY" not in str(judge(reply(404), None, trial()).error)
+
+
 @pytest.mark.parametrize("verdict", [of_reply(reply(302)), Verdict("returned", 302)])
 def test_no_hook_of_the_app_is_blamed_for_a_redirect_that_is_not_its_own(verdict: Verdict) -> None:
     """For one of another host, or one that the view itself has returned."""

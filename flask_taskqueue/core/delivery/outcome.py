@@ -60,6 +60,14 @@ class Outcome:
 Death = tuple[Record, Outcome]
 """A task that gave up, and how it ended."""
 
+_USUAL = {
+    403: ". Over HTTP the reason may be that the web processes have another SECRET_KEY, or a clock "
+    "more than five minutes off",
+    429: " (Flask-Limiter: @limiter.request_filter on a function that returns "
+    "tasks.is_task_request())",
+}
+"""What else is usual, by the status that something other than the view has sent."""
+
 _HOPES = {
     "no-route": ", because another release may have one",
     "misfit": " for an hour, because the handler of another release may be one that it fits",
@@ -229,17 +237,11 @@ def _unseen(reply: Reply) -> str:
         ) + (f". If the app sends plain requests to https, {HTTPS_REMEDY}" if secure else "")
     if not 200 <= status < 300 and not 400 <= status < 500:
         return _of_status(reply, status)
-    limited = (
-        " (Flask-Limiter: @limiter.request_filter on a function that returns "
-        "tasks.is_task_request())"
-        if status == 429
-        else ""
-    )
     return (
         f"the reply was {status}, but the task's view did not run: a before_request hook, an "
         "error handler or something in front "
         "of the app answered in its place. Let tasks pass there: if "
-        f"tasks.is_task_request(): return{limited}"
+        f"tasks.is_task_request(): return{_USUAL.get(status, '')}"
     )
 
 
