@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import enum
 import json
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from typing import Any, Literal
@@ -62,6 +63,17 @@ class Part:
 @dataclass
 class Spare(Part):
     """One below it."""
+
+
+@dataclass
+class Scaled:
+    """One that is made with a value that it does not keep as such."""
+
+    number: int
+    factor: InitVar[int] = 1
+
+    def __post_init__(self, factor: int) -> None:
+        self.result = self.number * factor
 
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC)
@@ -141,6 +153,8 @@ def sent(function: Any, *args: Any, **options: Any) -> Any:
         (timedelta, timedelta(days=1, microseconds=5), False),
         (Part, Part(1, ["a"], NOW), False),
         (list[Part], [Part(1)], False),
+        (Scaled, Scaled(2), False),
+        (deque, deque([1, 2]), False),
         (None, "text", True),
         (None, 7, False),
         (None, True, False),
@@ -180,6 +194,8 @@ def test_a_value_arrives_as_it_was(hint: Any, value: Any, form: bool) -> None:
         (Part, Spare(1), "of type Part"),
         (Part, {"number": 1}, "annotated Part"),
         (Part, Part("x"), "annotated Part"),  # type: ignore[arg-type]
+        (Scaled, Scaled(2, 3), "annotated Scaled"),
+        (deque, deque([1, 2], maxlen=2), "annotated deque"),
         (dict[str, Any], {1: "a"}, "annotated"),
         (dict, {1: "a", "1": "b"}, "annotated dict"),
         (None, b"abc", "no annotation"),

@@ -76,6 +76,9 @@ def test_queues_have_settings_of_their_own() -> None:
         ("TASKQUEUE_QUEUES", {"mail": 5}, "mapping of settings"),
         ("TASKQUEUE_RETRY", {"limit": 5}, "no retry option 'limit'"),
         ("TASKQUEUE_CREATE_TABLES", "yes", "True or False"),
+        ("TASKQUEUE_CREATE_TABLES", "x" * 10**5, "is 'x{199}…; it must be True or False"),
+        ("TASKQUEUE_SECRET", "\udcff" * 20, "TASKQUEUE_SECRET must be a text or bytes"),
+        ("TASKQUEUE_CRON_YAML", "\udcff", "TASKQUEUE_CRON_YAML is .* a text"),
     ],
 )
 def test_a_bad_setting_is_refused_by_name(key: str, value: Any, word: str) -> None:
@@ -91,7 +94,14 @@ def test_a_secret_never_reaches_an_error() -> None:
     assert "hunter2" not in str(caught.value)
 
 
-@pytest.mark.parametrize("value", ["https://user:hun/ter2@host", ["https://user:hun/ter2@h"]])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "https://user:hun/ter2@host",
+        ["https://user:hun/ter2@h"],
+        ["https://h" + "h" * 150, "https://user:hun/ter2" + "2" * 50 + "@h"],
+    ],
+)
 @pytest.mark.parametrize("key", ["BASE_URL", "ALLOWED_HOSTS", "DASHBOARD_TRUSTED_ORIGINS"])
 def test_user_information_never_reaches_an_error(key: str, value: Any) -> None:
     """The URL that is refused is shown without it."""

@@ -42,7 +42,8 @@ def _same_parts(given: Any, arrived: Any) -> bool:
             given.values(), arrived.values()
         )
     if isinstance(given, list | tuple | deque):
-        return _same_row(given, arrived)
+        kept = not isinstance(given, deque) or given.maxlen == arrived.maxlen
+        return kept and _same_row(given, arrived)
     if isinstance(given, set | frozenset):
         found = {member: member for member in arrived}
         return bool(given == arrived) and all(same(member, found[member]) for member in given)
@@ -58,7 +59,12 @@ def _same_row(given: Any, arrived: Any) -> bool:
 
 def _field_names(value: Any) -> list[str] | None:
     if dataclasses.is_dataclass(value):
-        return [field.name for field in dataclasses.fields(value)]
+        names = [field.name for field in dataclasses.fields(value)]
+        declared = value.__dataclass_fields__.values()
+        if any("InitVar" in str(field.type) for field in declared if field.name not in names):
+            # No task holds an InitVar, so what was made of it must be what its default makes.
+            names += getattr(value, "__dict__", ())
+        return names
     attributes = getattr(type(value), "__attrs_attrs__", None)
     return None if attributes is None else [field.name for field in attributes]
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, NoReturn
 
 from ..durations import seconds
-from ..errors import ConfigurationError, InvalidTaskRetryOptionsError, InvalidUrlError
+from ..errors import ConfigurationError, InvalidTaskRetryOptionsError, InvalidUrlError, shown
 from ..queues.rates import parse_rate
 from ..retry import RetryOptions
 from ..urls import check_absolute
@@ -21,15 +21,17 @@ from .hosts import AllowedHost
 
 Check = Callable[[str, Any], Any]
 
-_USER_INFORMATION = re.compile(r"://[^\s'\"]*@")
+_USER_INFORMATION = re.compile(r"://[^\s'\"]*(?:@|…$)")
+"""What may be user information in a repr; where `shown` has cut it, that cannot be known."""
+_SURROGATE = re.compile("[\ud800-\udfff]")  # an environment variable that is not UTF-8 has some
 _LOCATION = re.compile(r"projects/[A-Za-z0-9.:_-]+/locations/[A-Za-z0-9_-]+", re.ASCII)
 _FERNET_KEY = re.compile(r"[A-Za-z0-9_-]{43}=", re.ASCII)
 
 
 def refuse(key: str, value: object, wanted: str) -> NoReturn:
     """Raise an error that says what a value must be, without the user information of URLs."""
-    shown = _USER_INFORMATION.sub("://", repr(value))
-    raise ConfigurationError(f"{key} is {shown}; it must be {wanted}")
+    told = _USER_INFORMATION.sub("://", shown(value))
+    raise ConfigurationError(f"{key} is {told}; it must be {wanted}")
 
 
 def nearest(word: object, known: Collection[str]) -> str:
@@ -40,7 +42,7 @@ def nearest(word: object, known: Collection[str]) -> str:
 
 def text(key: str, value: Any) -> str:
     """Check a text, which must not be empty and holds no NUL."""
-    if not isinstance(value, str) or not value or "\0" in value:
+    if not isinstance(value, str) or not value or "\0" in value or _SURROGATE.search(value):
         refuse(key, value, "a text")
     return value
 
@@ -173,10 +175,11 @@ def some_of(*choices: str) -> Check:
 
 def secret(key: str, value: Any) -> bytes:
     """Check a secret; it is never shown."""
-    given = value.encode() if isinstance(value, str) else value
-    if not isinstance(given, bytes) or len(given) < 16:
+    if isinstance(value, str) and not _SURROGATE.search(value):
+        value = value.encode()
+    if not isinstance(value, bytes) or len(value) < 16:
         raise ConfigurationError(f"{key} must be a text or bytes of at least 16 characters")
-    return given
+    return value
 
 
 def password(key: str, value: Any) -> str:
