@@ -16,6 +16,7 @@ import click
 import sqlalchemy as sa
 
 from ..core.delivery.verdict import stored_headers
+from ..core.json_text import held
 from ..core.security.encryption import Encryption
 from ..core.states import Record
 from ..core.tasks.task import Task
@@ -188,7 +189,7 @@ def request_document(record: Record) -> dict[str, Any]:
     """Return a task's request, its body as text or in base64 if it is not text."""
     return {
         "target": record.target,
-        "headers": json.loads(record.headers or "{}"),
+        "headers": held(record.headers, dict),
         **body_document(record.body),
     }
 

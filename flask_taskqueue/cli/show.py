@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import Any
 from urllib.parse import urljoin
@@ -13,6 +12,7 @@ from flask.cli import with_appcontext
 
 from .. import diagnosis
 from ..api.tasks import Tasks
+from ..core.json_text import held
 from ..core.states import Record
 from ..core.tasks.request import curl
 from ..core.tasks.task import Task
@@ -68,7 +68,7 @@ def _show_curl(runtime: Runtime, record: Record) -> None:
     if not is_absolute(url):
         url = urljoin(runtime.settings.base_url or "http://127.0.0.1:5000", url)
         chatter("# Only the app's own dispatcher can call a worker route; anyone else gets 403.")
-    echo(curl(record.method, url, json.loads(record.headers or "{}"), bytes(record.body)))
+    echo(curl(record.method, url, held(record.headers, dict), bytes(record.body)))
 
 
 def _show_json(runtime: Runtime, record: Record, ended: list[sa.Row[Any]] | None) -> None:

@@ -44,6 +44,19 @@ def document(value: Any) -> bytes:
     return text.encode()
 
 
+def held(text: str | None, kind: type[Any]) -> Any:
+    """Return the object or list that a row's text holds, to be shown; an empty one without it.
+
+    So it is for a text that somebody has written by hand: its task is dead with the reason, and
+    must not keep its page, or a list, from being shown.
+    """
+    try:
+        found = json.loads(text or "")
+    except (ValueError, TypeError, RecursionError):
+        return kind()
+    return found if type(found) is kind else kind()
+
+
 def _check_texts(value: Any) -> None:
     try:
         json.dumps(value, ensure_ascii=False).encode()

@@ -35,6 +35,14 @@ class State(StrEnum):
     def _missing_(cls, value: object) -> State:
         raise ValueError(f"{value!r} is no state of a task; they are {', '.join(cls)}")
 
+    @classmethod
+    def of(cls, record: Record) -> State:
+        """Return the state of a row; DEAD for a word that is none, since nothing takes such a task.
+
+        So a row that somebody has written by hand does not keep a list from being shown.
+        """
+        return cls(record.state) if record.state in LIVE | FINISHED else cls.DEAD
+
     @property
     def is_finished(self) -> bool:
         """Whether nothing more will happen to the task unless somebody requeues it."""

@@ -30,7 +30,7 @@ def page(runtime: Runtime) -> Page:
     with store.reading() as connection:
         ids = [schedule.last_task_id for schedule in schedules if schedule.last_task_id]
         records = store.tasks.get_all(connection, ids)
-    states = {record.id: State(record.state) for record in records}
+    states = {record.id: State.of(record) for record in records}
     return Page(
         template="cron.html",
         title="Cron",

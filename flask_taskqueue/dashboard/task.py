@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -17,6 +16,7 @@ from ..api.adding import add_task
 from ..api.tasks import Tasks
 from ..core.delivery.verdict import stored_headers
 from ..core.errors import InvalidTaskError
+from ..core.json_text import held
 from ..core.queues.rate_keys import is_rate_key, split_rate_key
 from ..core.security.redaction import HIDDEN, Redaction
 from ..core.settings.queue import QueueSettings
@@ -98,7 +98,7 @@ def _facts(
         "is_pulled": record.method == PULL or (queue is not None and queue.is_pulled),
         "target": record.target and sight(runtime).url(record.target),
         "deadline": runtime.settings.deadline_of(queue, record.deadline),
-        "retry": None if record.retry is None else json.loads(record.retry),
+        "retry": held(record.retry, dict) or None,
         "progress": task.progress,
     }
 
@@ -147,7 +147,7 @@ def _edited(runtime: Runtime, record: Record, form: Mapping[str, str]) -> TaskSp
     them to where they are seen. Raises InvalidTaskError if values that are needed are missing.
     """
     redaction = Redaction(runtime.settings.redact)
-    options, own = _options(record, form), json.loads(record.headers or "{}")
+    options, own = _options(record, form), held(record.headers, dict)
     shown_url = redaction.url(record.url)
     url = form.get("url") or shown_url
     if len(url) > 5000:
@@ -209,8 +209,8 @@ def _options(record: Record, form: Mapping[str, str]) -> TaskOptions:
         options["rate_key"] = split_rate_key(record.lock_key or "")[1]
     if record.deadline is not None:
         options["deadline"] = record.deadline
-    if record.retry is not None:
-        options["retry"] = json.loads(record.retry)
+    if retry := held(record.retry, dict):
+        options["retry"] = retry
     if record.target is not None:
         options["target"] = record.target
     if countdown := form.get("countdown", "").strip():
@@ -219,7 +219,7 @@ def _options(record: Record, form: Mapping[str, str]) -> TaskOptions:
 
 
 def _request(runtime: Runtime, record: Record, redaction: Redaction) -> dict[str, Any]:
-    headers = json.loads(record.headers or "{}")
+    headers = held(record.headers, dict)
     shown, content_type = redaction.headers(headers), content_type_of(headers)
     body = redaction.body(bytes(record.body), content_type)
     url = redaction.url(record.url)

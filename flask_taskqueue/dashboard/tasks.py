@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -16,6 +15,7 @@ from ..api.bulk import change_ids
 from ..api.changes import make_change
 from ..api.statistics import queue_counts, total
 from ..core.errors import DecryptionError, shown
+from ..core.json_text import held
 from ..core.names import is_task_id
 from ..core.security.redaction import Redaction, UrlRedaction
 from ..core.states import Record
@@ -134,10 +134,7 @@ def arguments_of(runtime: Runtime, record: Record) -> str | None:
         record = runtime.encryption.decrypt_record(record)
     except DecryptionError:
         return "encrypted with a key that is not here"
-    try:
-        content_type = content_type_of(json.loads(record.headers or "{}"))
-    except (AttributeError, ValueError):  # somebody has written the row by hand
-        content_type = ""
+    content_type = content_type_of(held(record.headers, dict))
     body = bytes(record.body)
     shown = Redaction(runtime.settings.redact).line(body, content_type)
     return f"{len(body):,} bytes" if shown is None else shown
@@ -145,7 +142,9 @@ def arguments_of(runtime: Runtime, record: Record) -> str | None:
 
 def content_type_of(headers: Mapping[str, str]) -> str:
     """Return the content type that headers name; "" if they name none."""
-    return next((value for name, value in headers.items() if name.lower() == "content-type"), "")
+    return next(
+        (str(value) for name, value in headers.items() if name.lower() == "content-type"), ""
+    )
 
 
 def _lines(runtime: Runtime, connection: sa.Connection, ids: Sequence[str]) -> list[dict[str, Any]]:

@@ -511,3 +511,32 @@ class TestPoisonAndFlood:
         on_sqlite.tasks.drain()
         assert on_sqlite.tasks.get(deep.id).state is State.DEAD
         assert (on_sqlite.tasks.get(good.id).state, ran) == (State.SUCCEEDED, ["good"])
+
+
+@pytest.mark.slow
+def test_a_row_that_is_malformed_is_shown_and_hides_no_other(
+    sqlite_database: TestDatabase,
+) -> None:
+    """Its page and the commands say what they can, and lists show it among the others."""
+    with application(
+        sqlite_database.url, TASKQUEUE_DASHBOARD=True, TASKQUEUE_DASHBOARD_ACCESS=lambda: True
+    ) as one:
+        one.tasks.worker("/w")(lambda: None)
+        written = [
+            (column, text)
+            for column in ("headers", "retry", "progress", "state")
+            for text in ("", "{", "[]", "null", "5", '"a"', '{"a": [1]}', "[" * 10_000)
+        ]
+        tasks = []
+        for column, text in written:
+            task = one.tasks.add("/w")
+            rewrite(one, task, **{column: text if column != "state" else f"a {text:.5}"})
+            tasks.append(task)
+        assert {task.id for task in one.tasks.find()} == {task.id for task in tasks}
+        commands = one.app.test_cli_runner()
+        assert commands.invoke(args=["taskqueue", "list"]).exit_code == 0
+        for (column, text), task in zip(written, tasks, strict=True):
+            shown = one.app.test_client().get(f"/taskqueue/tasks/{task.id}").status_code
+            told = commands.invoke(args=["taskqueue", "show", task.id, "--json"]).exit_code
+            assert (shown, told) == (200, 0), (column, text)
+            assert "malformed" in one.tasks.why(task).sentence or column != "state"

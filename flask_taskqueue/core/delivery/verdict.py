@@ -17,6 +17,7 @@ from itertools import accumulate
 from typing import Any, Literal, NamedTuple, get_args
 
 from ..errors import ResultNotJsonError, ResultTruncatedError, text_of
+from ..json_text import held
 from ..urls import redacted
 from . import signatures
 
@@ -89,7 +90,7 @@ def kept_headers(reply: Reply) -> str | None:
 
 def stored_headers(text: str | None) -> tuple[dict[str, str], bool]:
     """Return the headers of a stored reply, and whether only the beginning of its body was kept."""
-    headers: dict[str, str] = json.loads(text or "{}")
+    headers: dict[str, str] = held(text, dict)
     return headers, headers.pop(_TRUNCATED, None) is not None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from ..errors import shown
 from ..queues.poison import probation, will_be_suspect
 from ..queues.rate_keys import is_rate_key
 from ..queues.rates import rate_text
@@ -274,6 +275,10 @@ def explain(facts: Facts) -> Why:
     state = facts.record.state
     if state in ENDED:
         return ENDED[State(state)](facts)
+    if State.of(facts.record) != state:
+        return Why(
+            "dead", f"Its row is malformed, and nothing takes it: {shown(state)} is no state."
+        )
     if state == State.LEASED and (facts.record.due_at or 0) > facts.now:
         return running(facts)
     first, *others = causes(facts)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -10,6 +9,7 @@ from typing import Any, Protocol
 
 from ..delivery.verdict import complete_body, json_body, stored_headers
 from ..errors import BadTransactionStateError
+from ..json_text import held
 from ..queues.rate_keys import split_rate_key
 from ..states import Record, State
 from ..times import to_datetime
@@ -78,7 +78,7 @@ class Progress:
     @classmethod
     def stored(cls, text: str | None) -> Progress | None:
         """Return the progress that a task's row holds, if it holds one."""
-        return None if text is None else cls(*json.loads(text))
+        return cls(*found) if (found := held(text, list)) and len(found) <= 3 else None
 
 
 def progress_report(state: State, progress: Progress | None) -> dict[str, Any]:
@@ -163,7 +163,7 @@ class Task:
             queue=record.queue,
             url=record.url,
             method=record.method,
-            state=State(record.state),
+            state=State.of(record),
             priority=record.priority,
             eta=to_datetime(record.eta),
             due_at=_instant(record.due_at),
