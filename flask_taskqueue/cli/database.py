@@ -51,7 +51,10 @@ def upgrade(sql: bool, dry_run: bool, as_json: bool) -> None:
             "--sql prints statements and --json a document: give only one of them"
         )
     if sql or dry_run:
-        _print(database, database.missing(), sql=sql, as_json=as_json)
+        missing = database.missing()
+        if not missing:
+            database.open()  # it reads their version
+        _print(database, missing, sql=sql, as_json=as_json)
         return
     added = database.upgrade()
     runtime.store.ensure_queues()

@@ -28,7 +28,7 @@ from ..core.states import State
 from ..engine.pulse import usable_processors
 from ..runtime import Runtime
 from ..store import refusal
-from .output import visible
+from .output import visible, write_any_text
 
 if TYPE_CHECKING:
     _ParamType = click.ParamType[Any]
@@ -95,6 +95,7 @@ class Commands(AppGroup):
     def invoke(self, ctx: click.Context) -> Any:
         if os.environ.get("NO_COLOR"):
             ctx.color = False
+        write_any_text()
         try:
             return super().invoke(ctx)
         except TaskQueueError as error:

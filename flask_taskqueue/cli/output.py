@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import re
 import sys
@@ -47,14 +48,24 @@ def echo(text: str = "", *, mark: str = "", err: bool = False) -> None:
     click.echo(mark + visible(text.replace("\r\n", "\n")), err=err)
 
 
+def write_any_text() -> None:
+    """Have characters that the encoding of stdout lacks written as escapes, as stderr does."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _is_narrow() -> bool:
+    return not (sys.stdout.encoding or "utf-8").lower().startswith("utf")
+
+
 def echo_json(document: Any) -> None:
     """Print a document as indented JSON."""
-    echo(json.dumps(document, default=_plain, indent=2, ensure_ascii=False))
+    echo(json.dumps(document, default=_plain, indent=2, ensure_ascii=_is_narrow()))
 
 
 def echo_json_line(document: Any) -> None:
     """Print a document as one line of JSON."""
-    echo(json.dumps(document, default=_plain, ensure_ascii=False))
+    echo(json.dumps(document, default=_plain, ensure_ascii=_is_narrow()))
 
 
 def echo_change(action: str, name: str, changed: bool, as_json: bool, text: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
@@ -158,8 +159,12 @@ def named_receiver(target: str) -> str:
     >>> named_receiver("https://example.com/hook"), named_receiver("example.com:8443")
     ('example.com:443', 'example.com:8443')
     """
-    receiver = receiver_of(target if "://" in target else f"https://{target}")
-    if "://" not in target and target.lower() != receiver:
+    if "://" in target:
+        return receiver_of(target)
+    receiver = None
+    with suppress(InvalidUrlError):
+        receiver = receiver_of(f"https://{target}")
+    if receiver is None or target.lower() != receiver:
         raise InvalidUrlError(
             f"target {target!r} must be the URL that tasks are sent to, such as "
             "'https://example.com/hook', or a host and a port, such as 'example.com:443'"

@@ -49,6 +49,21 @@ def test_no_command_prints_what_a_terminal_obeys(console: Console, style: list[s
     assert "\nnext" not in console.run("queues").output
 
 
+def test_what_an_encoding_lacks_is_escaped(console: Console) -> None:
+    """As on Windows, where output that goes to a file or a pipe is in the encoding of the system.
+
+    JSON stays the same document.
+    """
+    one = console.bench.tasks.add("/work", payload="☃ 😀")
+    runner = console.bench.app.test_cli_runner(charset="cp1252")
+    for words in (["doctor"], ["list"], ["show", one.id], ["add", "/☃"]):
+        result = runner.invoke(args=["taskqueue", *words])
+        assert result.exception is None or isinstance(result.exception, SystemExit), words
+    shown = runner.invoke(args=["taskqueue", "show", one.id, "--json"])
+    assert "☃ 😀" in json.loads(shown.stdout_bytes)["request"].values()
+    assert b"\\u2713" in runner.invoke(args=["taskqueue", "doctor"]).stdout_bytes
+
+
 def test_an_error_is_visible_too(console: Console) -> None:
     """A sentence that names what was typed."""
     result = console.run("add", "/work\x9b\u202e")

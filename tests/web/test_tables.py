@@ -174,6 +174,8 @@ def test_the_tables_are_told_as_json(sqlite_database: TestDatabase) -> None:
         assert told("upgrade", "--dry-run") == (0, behind)
         assert run(queue, "upgrade", "--sql", "--json")[0] == 2
         assert told("upgrade") == (0, complete | {"added": missing})
+    with bench(sqlite_database.url) as queue:
+        assert told("upgrade", "--dry-run") == (0, complete)
 
 
 def test_the_webhook_secret_is_told_as_json(sqlite_database: TestDatabase) -> None:
@@ -183,3 +185,6 @@ def test_the_webhook_secret_is_told_as_json(sqlite_database: TestDatabase) -> No
         assert json.loads(run(queue, *asked, "--json")[1]) == {
             "secret": run(queue, *asked)[1].strip()
         }
+        for text in ("", "/hook", "two words"):
+            code, told = run(queue, "webhook-secret", text)
+            assert (code, f"target {text!r} must be the URL" in told) == (1, True), told
