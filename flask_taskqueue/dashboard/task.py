@@ -15,7 +15,7 @@ from .. import diagnosis
 from ..api.adding import add_task
 from ..api.tasks import Tasks
 from ..core.delivery.verdict import stored_headers
-from ..core.errors import InvalidTaskError
+from ..core.errors import DecryptionError, InvalidTaskError
 from ..core.json_text import held
 from ..core.queues.rate_keys import is_rate_key, split_rate_key
 from ..core.security.redaction import HIDDEN, Redaction
@@ -53,18 +53,20 @@ def page(runtime: Runtime, task_id: str) -> Page:
         queue = store.added_queues.now(connection, record.queue)
         added = store.added_queues.names(connection)
     redaction = Redaction(runtime.settings.redact)
-    may_see = g.taskqueue_access.may("view_payload")
+    sealed, shown, replies = None, _HIDDEN, [_NO_REPLY] * len(rows)
+    if g.taskqueue_access.may("view_payload"):
+        try:
+            shown = _request(runtime, runtime.encryption.decrypt_record(record), redaction)
+            replies = [_reply(runtime, row, redaction) for row in rows]
+        except DecryptionError as error:
+            sealed = str(error)
     data = {
         **_facts(runtime, record, queue, is_lost=is_lost),
         "held_by": record.held_by and dispatchers.get(record.held_by, record.held_by),
-        **(
-            _request(runtime, runtime.encryption.decrypt_record(record), redaction)
-            if may_see
-            else _HIDDEN
-        ),
+        **shown,
+        "sealed": sealed,
         "tried": [
-            _attempt(row, dispatchers, _reply(runtime, row, redaction) if may_see else _NO_REPLY)
-            for row in rows
+            _attempt(row, dispatchers, reply) for row, reply in zip(rows, replies, strict=True)
         ],
     }
     return Page(

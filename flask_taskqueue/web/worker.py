@@ -171,7 +171,8 @@ class Worker(Generic[P, R]):
             return _refusal(Verdict("misfit", 422, str(misfit)))
         except PermanentFailure as failure:
             keep_traceback(runtime.app, delivery, failure)
-            return _refusal(Verdict("permanent", 422, text_of(failure)))
+            why = text_of(failure) or "PermanentFailure, for which the handler gave no reason"
+            return _refusal(Verdict("permanent", 422, why))
         except LeaseLostError as lost:
             return _refusal(Verdict("lost", 409, str(lost)))
 

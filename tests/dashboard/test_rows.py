@@ -75,10 +75,10 @@ def test_arguments_require_the_permission_to_see_payloads(on_file: Open) -> None
     assert "private" not in one.app.test_client().get("/taskqueue/tasks").text
 
 
-def test_a_body_that_cannot_be_decrypted_does_not_hide_the_list(
+def test_a_body_that_cannot_be_decrypted_hides_nothing_else(
     sqlite_database: TestDatabase,
 ) -> None:
-    """The row says that the key is missing; the others are shown."""
+    """Its row says that the key is missing, and its page why it is dead; others are shown."""
     config: dict[str, Any] = {
         "TASKQUEUE_DASHBOARD": True,
         "TASKQUEUE_DASHBOARD_ACCESS": lambda: True,
@@ -89,7 +89,13 @@ def test_a_body_that_cannot_be_decrypted_does_not_hide_the_list(
             one.app.add_url_rule("/any", "any", lambda: "", methods=["POST"])
             one.tasks.add("/any", {"what": key[:3]})
             arguments = [row["arguments"] for row in rows(one)]
+            hidden = one.tasks.find()[-1]
+            one.tasks.drain()
+            page = one.app.test_client().get(f"/taskqueue/tasks/{hidden.id}")
     assert arguments == ["encrypted with a key that is not here", f"what={keys[1][:3]}"]
+    assert page.status_code == 200
+    assert "It cannot be shown: it is encrypted by key" in page.text
+    assert "the stored task cannot be read: it is encrypted by key" in page.text
 
 
 @pytest.mark.parametrize("depth", [500, 5000])

@@ -267,6 +267,14 @@ def test_retry_and_permanent_failure(on_sqlite: Bench) -> None:
     dead = on_sqlite.run(never.add())
     assert (dead.state, dead.last_error) == (State.DEAD, "no such user ü")
 
+    @on_sqlite.tasks.worker("/mute")
+    def mute() -> None:
+        raise PermanentFailure
+
+    dead = on_sqlite.run(mute.add())
+    assert dead.state is State.DEAD
+    assert "the handler gave no reason" in str(dead.last_error)
+
 
 def test_async_handlers_run(on_sqlite: Bench) -> None:
     """As async views do."""
