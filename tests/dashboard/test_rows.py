@@ -89,10 +89,11 @@ def test_a_body_that_cannot_be_decrypted_hides_nothing_else(
             one.app.add_url_rule("/any", "any", lambda: "", methods=["POST"])
             one.tasks.add("/any", {"what": key[:3]})
             arguments = [row["arguments"] for row in rows(one)]
-            hidden = one.tasks.find()[-1]
-            one.tasks.drain()
-            page = one.app.test_client().get(f"/taskqueue/tasks/{hidden.id}")
     assert arguments == ["encrypted with a key that is not here", f"what={keys[1][:3]}"]
+    with bench(sqlite_database.url, TASKQUEUE_ENCRYPTION_KEYS=keys[1:], **config) as one:
+        hidden = one.tasks.find()[-1]
+        one.tasks.drain()
+        page = one.app.test_client().get(f"/taskqueue/tasks/{hidden.id}")
     assert page.status_code == 200
     assert "It cannot be shown: it is encrypted by key" in page.text
     assert "the stored task cannot be read: it is encrypted by key" in page.text

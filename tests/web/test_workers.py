@@ -260,17 +260,16 @@ def test_retry_and_permanent_failure(on_sqlite: Bench) -> None:
     def never() -> None:
         raise PermanentFailure("no such\nuser ü")
 
+    @on_sqlite.tasks.worker("/mute")
+    def mute() -> None:
+        raise PermanentFailure
+
     again = on_sqlite.run(retry.add())
     assert (again.state, again.last_error) == (State.SCHEDULED, "not yet")
     assert again.due_at is not None
     assert 590 < (again.due_at - again.created_at).total_seconds() < 660
     dead = on_sqlite.run(never.add())
     assert (dead.state, dead.last_error) == (State.DEAD, "no such user ü")
-
-    @on_sqlite.tasks.worker("/mute")
-    def mute() -> None:
-        raise PermanentFailure
-
     dead = on_sqlite.run(mute.add())
     assert dead.state is State.DEAD
     assert "the handler gave no reason" in str(dead.last_error)
