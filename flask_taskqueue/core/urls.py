@@ -21,7 +21,8 @@ _PLAIN = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz01234567
 
 def is_absolute(url: str) -> bool:
     """Return whether a URL has a scheme, so that it is not a path."""
-    return _SCHEME.match(url) is not None
+    # In SQLite a row may hold bytes; they must end their own task, and keep no other waiting.
+    return _SCHEME.match(str(url)) is not None
 
 
 def leads_out(url: str, target: str | None) -> bool:

@@ -135,5 +135,6 @@ def _consequence(outcome: Outcome, lost: bool) -> str:
     return f", again in {outcome.delay:.1f} s: {outcome.error}"
 
 
-def _printable(text: str) -> str:
-    return "".join(character if character.isprintable() else "?" for character in text)
+def _printable(value: object) -> str:
+    """Return a value of a row in one line; SQLite keeps what is no text, too."""
+    return "".join(character if character.isprintable() else "?" for character in str(value))

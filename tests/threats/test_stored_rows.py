@@ -82,6 +82,7 @@ COLUMNS: list[dict[str, Any]] = [
     {"url": "/w\x00"},
     {"url": "//evil.example/w"},
     {"url": "/\\evil.example/w"},
+    {"url": b"/w"},
     {"name": "x\r\nX-Evil: 1"},
     {"name": "ünü"},
     {"batch_id": "x\nX-Evil: 1"},
