@@ -306,7 +306,9 @@ def test_a_dispatcher_of_no_queue_is_refused(console: Console) -> None:
     assert "--queues names no queue" in result.stderr
 
 
-@pytest.mark.parametrize("url", ["http://h/?a=b", "http+unix://%2Ftmp%2Fx", "app", "http://h:99999"])
+@pytest.mark.parametrize(
+    "url", ["http://h/?a=b", "http+unix://%2Ftmp%2Fx", "app", "http://h:99999"]
+)
 def test_run_takes_no_base_url_that_paths_cannot_be_appended_to(console: Console, url: str) -> None:
     """Every task would fail there."""
     task = console.add()
