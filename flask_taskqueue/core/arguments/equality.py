@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Mapping
 from datetime import date, datetime, time
 from decimal import Decimal
+from inspect import signature
 from typing import Any
 
 _PLAIN = frozenset({str, int, bool, bytes, type(None)})
@@ -49,7 +50,7 @@ def _same_parts(given: Any, arrived: Any) -> bool:
         return bool(given == arrived) and all(same(member, found[member]) for member in given)
     names = _field_names(given)
     if names is not None:
-        return all(same(getattr(given, name), getattr(arrived, name)) for name in names)
+        return all(same(getattr(given, name), getattr(arrived, name, None)) for name in names)
     return bool(given == arrived)
 
 
@@ -58,14 +59,14 @@ def _same_row(given: Any, arrived: Any) -> bool:
 
 
 def _field_names(value: Any) -> list[str] | None:
+    kind = type(value)
     if dataclasses.is_dataclass(value):
         names = [field.name for field in dataclasses.fields(value)]
-        declared = value.__dataclass_fields__.values()
-        if any("InitVar" in str(field.type) for field in declared if field.name not in names):
+        if not signature(kind).parameters.keys() <= {*names}:
             # No task holds an InitVar, so what was made of it must be what its default makes.
             names += getattr(value, "__dict__", ())
         return names
-    attributes = getattr(type(value), "__attrs_attrs__", None)
+    attributes = getattr(kind, "__attrs_attrs__", None)
     return None if attributes is None else [field.name for field in attributes]
 
 
