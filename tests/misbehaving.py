@@ -31,7 +31,7 @@ def stopped_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 def server(behave: Behaviour, context: ssl.SSLContext | None = None) -> Iterator[str]:
     """A server that treats each connection as told; its base URL."""
     listener = socket.create_server(("127.0.0.1", 0))
-    listener.settimeout(10)
+    listener.settimeout(1)
     connections: list[socket.socket] = []
 
     def serve(connection: socket.socket) -> None:
@@ -46,6 +46,8 @@ def server(behave: Behaviour, context: ssl.SSLContext | None = None) -> Iterator
         while True:
             try:
                 connection, _ = listener.accept()
+            except TimeoutError:
+                continue
             except OSError:
                 return
             connections.append(connection)

@@ -128,7 +128,7 @@ def test_the_beginning_of_an_id_is_enough(console: Console) -> None:
     """In either case; if several begin so, they are named; if none does the exit code is 3."""
     first, second = console.add(), console.add()
     assert first.id in console.run("show", first.id.lower()[:25]).stdout
-    ambiguous = console.run("show", first.id[:6])
+    ambiguous = console.run("show", first.id[:3])
     assert ambiguous.exit_code == 2
     assert f"{first.id}, {second.id}" in ambiguous.stderr
     for unknown in ("ZZZZ", "%", "Ünknown"):

@@ -466,7 +466,7 @@ def test_settings_that_cannot_be_read_stop_nothing_else(
 ) -> None:
     """Whoever wrote them by hand finds the tasks attempted with the general settings, and why."""
     shop.tasks.add_queue("tours")
-    task = shop.tasks.add("/fails", queue="tours")
+    task = shop.tasks.add("/fails", queue="tours", retry={"min_backoff_seconds": 600})
     set_row(shop, "tours", settings='{"deadline": "soon"}')
     assert shop.run(task).attempts == 1
     assert "the settings that are stored for queue 'tours' are malformed" in caplog.text

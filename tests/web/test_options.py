@@ -14,7 +14,7 @@ from flask_taskqueue.core.tasks.spec import NewTask, SpecOptions
 from tests.apps import Bench, bench
 from tests.databases import TestDatabase
 
-SOON = datetime.now(UTC) + timedelta(hours=1)
+SOON = datetime.now(UTC) + timedelta(days=1)
 
 EVERYWHERE: dict[str, dict[str, Any]] = {
     "concurrency_key": {"concurrency_key": "k"},

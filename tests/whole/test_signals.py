@@ -116,6 +116,6 @@ def test_dispatchers_do_not_outlive_their_supervisor(here: Stage, number: signal
         children = descendants(running.pid)
         running.send_signal(number)
         running.wait(30)
-        wait_until(lambda: gone(children), what="they end", timeout=10)
+        wait_until(lambda: gone(children), what="they end")
     assert loop_app.tasks.get(task.id).state is State.SUCCEEDED
     assert "Traceback" not in here.said()
