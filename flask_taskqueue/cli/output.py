@@ -16,7 +16,7 @@ from typing import Any
 import click
 import sqlalchemy as sa
 
-from ..core.delivery.verdict import stored_headers
+from ..core.delivery.verdict import shown_headers
 from ..core.json_text import held
 from ..core.security.encryption import Encryption
 from ..core.states import Record
@@ -208,7 +208,7 @@ def request_document(record: Record) -> dict[str, Any]:
 def attempt_document(row: sa.Row[Any], encryption: Encryption) -> dict[str, Any]:
     """Return the document of an attempt that has ended. Raises `DecryptionError`."""
     body = body_document(encryption.decrypt(bytes(row.reply_body or b"")))
-    headers, truncated = stored_headers(encryption.decrypt_text(row.reply_headers))
+    headers, truncated = shown_headers(encryption.decrypt_text(row.reply_headers))
     return {
         "number": row.number,
         "started_at": to_datetime(row.started_at),

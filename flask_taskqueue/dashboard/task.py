@@ -14,7 +14,7 @@ from werkzeug.exceptions import BadRequest, Forbidden
 from .. import diagnosis
 from ..api.adding import add_task
 from ..api.tasks import Tasks
-from ..core.delivery.verdict import stored_headers
+from ..core.delivery.verdict import shown_headers
 from ..core.errors import DecryptionError, InvalidTaskError
 from ..core.json_text import held
 from ..core.queues.rate_keys import is_rate_key, split_rate_key
@@ -239,7 +239,7 @@ def _request(runtime: Runtime, record: Record, redaction: Redaction) -> dict[str
 
 
 def _reply(runtime: Runtime, row: sa.Row[Any], redaction: Redaction) -> dict[str, Any]:
-    headers, truncated = stored_headers(runtime.encryption.decrypt_text(row.reply_headers))
+    headers, truncated = shown_headers(runtime.encryption.decrypt_text(row.reply_headers))
     body = runtime.encryption.decrypt(bytes(row.reply_body or b""))
     return {
         "reply_headers": redaction.headers(headers),

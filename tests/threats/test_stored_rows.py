@@ -541,3 +541,23 @@ def test_a_row_that_is_malformed_is_shown_and_hides_no_other(
             told = commands.invoke(args=["taskqueue", "show", task.id, "--json"]).exit_code
             assert (shown, told) == (200, 0), (column, text)
             assert "malformed" in one.tasks.why(task).sentence or column != "state"
+
+
+def test_a_reply_whose_headers_are_malformed_hides_nothing_else(
+    sqlite_database: TestDatabase,
+) -> None:
+    """The page of its task and ``show`` name the attempt all the same."""
+    with application(
+        sqlite_database.url, TASKQUEUE_DASHBOARD=True, TASKQUEUE_DASHBOARD_ACCESS=lambda: True
+    ) as one:
+        one.tasks.worker("/w")(lambda: ("not now", 503))
+        task = one.tasks.add("/w", retry={"task_retry_limit": 0})
+        one.tasks.drain()
+        attempt = one.store.database.tables.attempt
+        one.store.transact(
+            lambda connection: connection.execute(sa.update(attempt).values(reply_headers="["))
+        )
+        page = one.app.test_client().get(f"/taskqueue/tasks/{task.id}")
+        assert (page.status_code, "not now" in page.text) == (200, True)
+        told = one.app.test_cli_runner().invoke(args=["taskqueue", "show", task.id, "--attempts"])
+        assert (told.exit_code, "503" in told.output) == (0, True)

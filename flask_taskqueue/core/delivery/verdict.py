@@ -90,7 +90,15 @@ def kept_headers(reply: Reply) -> str | None:
 
 def stored_headers(text: str | None) -> tuple[dict[str, str], bool]:
     """Return the headers of a stored reply, and whether only the beginning of its body was kept."""
-    headers: dict[str, str] = held(text, dict)
+    return _without_mark(json.loads(text or "{}"))
+
+
+def shown_headers(text: str | None) -> tuple[dict[str, str], bool]:
+    """Return what `stored_headers` does, to be shown: no headers if the text holds none."""
+    return _without_mark(held(text, dict))
+
+
+def _without_mark(headers: dict[str, str]) -> tuple[dict[str, str], bool]:
     return headers, headers.pop(_TRUNCATED, None) is not None
 
 
