@@ -53,18 +53,18 @@ def page(runtime: Runtime, task_id: str) -> Page:
         queue = store.added_queues.now(connection, record.queue)
         added = store.added_queues.names(connection)
     redaction = Redaction(runtime.settings.redact)
-    sealed, shown, replies = None, _HIDDEN, [_NO_REPLY] * len(rows)
+    unreadable, shown, replies = None, _HIDDEN, [_NO_REPLY] * len(rows)
     if g.taskqueue_access.may("view_payload"):
         try:
             shown = _request(runtime, runtime.encryption.decrypt_record(record), redaction)
             replies = [_reply(runtime, row, redaction) for row in rows]
         except DecryptionError as error:
-            sealed = str(error)
+            unreadable = str(error)
     data = {
         **_facts(runtime, record, queue, is_lost=is_lost),
         "held_by": record.held_by and dispatchers.get(record.held_by, record.held_by),
         **shown,
-        "sealed": sealed,
+        "unreadable": unreadable,
         "tried": [
             _attempt(row, dispatchers, reply) for row, reply in zip(rows, replies, strict=True)
         ],
