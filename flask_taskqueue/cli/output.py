@@ -201,7 +201,7 @@ def request_document(record: Record) -> dict[str, Any]:
     return {
         "target": record.target,
         "headers": held(record.headers, dict),
-        **body_document(record.body),
+        **body_document(record.shown_body),
     }
 
 

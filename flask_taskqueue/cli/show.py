@@ -68,7 +68,7 @@ def _show_curl(runtime: Runtime, record: Record) -> None:
     if not is_absolute(url):
         url = urljoin(runtime.settings.base_url or "http://127.0.0.1:5000", url)
         chatter("# Only the app's own dispatcher can call a worker route; anyone else gets 403.")
-    echo(curl(record.method, url, held(record.headers, dict), bytes(record.body)))
+    echo(curl(record.method, url, held(record.headers, dict), record.shown_body))
 
 
 def _show_json(runtime: Runtime, record: Record, ended: list[sa.Row[Any]] | None) -> None:
@@ -87,14 +87,14 @@ def _show_lines(runtime: Runtime, record: Record, in_utc: bool) -> None:
     body = (
         request["body"]
         if request["body"] is not None
-        else f"{len(record.body)} bytes that are not text"
+        else f"{len(record.shown_body)} bytes that are not text"
     )
     lines = {
         **_facts(runtime, task, record.target, in_utc),
         **{f"header {name}": value for name, value in request["headers"].items()},
         "body": body
         if len(body) <= _BODY_SHOWN
-        else f"{body[:_BODY_SHOWN]}… ({len(record.body)} bytes)",
+        else f"{body[:_BODY_SHOWN]}… ({len(record.shown_body)} bytes)",
     }
     shown = {label: str(value) for label, value in lines.items() if value not in (None, "")}
     width = max(map(len, shown))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class State(StrEnum):
@@ -114,6 +114,12 @@ class Record(NamedTuple):
         A task may be in flight twice, once with a lease that was lost.
         """
         return self.id, self.lease_id or ""
+
+    @property
+    def shown_body(self) -> bytes:
+        """The body, to be shown; SQLite keeps what is no bytes if somebody has written it."""
+        body: Any = self.body
+        return str(body).encode() if isinstance(body, str | int | float) else bytes(body)
 
     def __repr__(self) -> str:
         """Leave out what the task holds, because a repr ends up in logs."""

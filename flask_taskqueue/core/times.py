@@ -22,6 +22,7 @@ It is a hundred years, so that no instant lies beyond the calendar.
 """
 FIRST = datetime.min.replace(tzinfo=UTC)
 LAST = datetime.max.replace(tzinfo=UTC)
+LAST_MICROS = (LAST - _EPOCH) // _MICROSECOND
 
 
 def lease_clock() -> float:
@@ -41,12 +42,15 @@ def to_micros(instant: datetime) -> int:
 def to_datetime(micros: int) -> datetime:
     """Return the aware UTC ``datetime`` of a number of microseconds, exactly.
 
-    Beyond the calendar, it is the calendar's first or last instant.
+    Beyond the calendar, it is the calendar's first or last instant. So is what somebody has written
+    by hand in place of a number: SQLite keeps it, and sorts it after all numbers.
     """
     try:
         return _EPOCH + timedelta(microseconds=micros)
     except OverflowError:
         return LAST if micros > 0 else FIRST
+    except TypeError:
+        return LAST
 
 
 def duration_micros(seconds: float) -> int:

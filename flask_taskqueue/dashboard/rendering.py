@@ -27,9 +27,9 @@ NOBODY = "someone on the dashboard"
 """The name of whoever paused something, if the app does not say who uses the dashboard."""
 
 
-def number(value: int | float | None) -> str:
-    """Format a number with separators; a dash for None."""
-    return NONE if value is None else f"{value:,}"
+def number(value: object) -> str:
+    """Format a number with separators; a dash for None, and as it is what was written by hand."""
+    return NONE if value is None else f"{value:,}" if isinstance(value, int | float) else str(value)
 
 
 def percent(part: int, whole: int) -> str:

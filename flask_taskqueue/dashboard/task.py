@@ -190,7 +190,7 @@ def _body(
 
     Returns None for a body that is not text of a task that moves, because it may hold any values.
     """
-    own = bytes(record.body)
+    own = record.shown_body
     shown = redaction.body(own, content_type)
     if shown is None:
         return None if moves and redaction.parts else own
@@ -223,7 +223,7 @@ def _options(record: Record, form: Mapping[str, str]) -> TaskOptions:
 def _request(runtime: Runtime, record: Record, redaction: Redaction) -> dict[str, Any]:
     headers = held(record.headers, dict)
     shown, content_type = redaction.headers(headers), content_type_of(headers)
-    body = redaction.body(bytes(record.body), content_type)
+    body = redaction.body(record.shown_body, content_type)
     url = redaction.url(record.url)
     absolute = (
         url

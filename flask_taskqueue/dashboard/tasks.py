@@ -135,7 +135,7 @@ def arguments_of(runtime: Runtime, record: Record) -> str | None:
     except DecryptionError:
         return "encrypted with a key that is not here"
     content_type = content_type_of(held(record.headers, dict))
-    body = bytes(record.body)
+    body = record.shown_body
     shown = Redaction(runtime.settings.redact).line(body, content_type)
     return f"{len(body):,} bytes" if shown is None else shown
 

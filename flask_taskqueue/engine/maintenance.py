@@ -178,7 +178,8 @@ def _mend(store: Store, transact: Callable[[Step], int], limit: float) -> None:
     malformed = transact(store.end_unreachable)
     if malformed:
         _logger.error(
-            "%d stored tasks are malformed (no such queue, or a priority that is none) and dead",
+            "%d stored tasks are malformed (no such queue or priority, or a due_at after all time) "
+            "and dead",
             malformed,
         )
     _empty_deleted_queues(store, transact, limit)

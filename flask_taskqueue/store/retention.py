@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from ..core.names import WEBHOOK, WEBHOOK_LENGTH
 from ..core.queues.lanes import PRIORITIES
 from ..core.states import State
-from ..core.times import duration_micros
+from ..core.times import LAST_MICROS, duration_micros
 from .counters.counters import Counters, departures, ends
 from .database.dialects import Dialect
 from .database.dialects.claims import is_state
@@ -33,7 +33,11 @@ def end_unreachable(
     """
     task = tables.task
     names = sorted(connection.scalars(sa.select(tables.queue.c.name)))
-    found = sa.or_(*_foreign_queues(task, names), *_foreign_priorities(task, names))
+    found = sa.or_(
+        *_foreign_queues(task, names),
+        *_foreign_priorities(task, names),
+        _after_all_time(task, names),
+    )
     rows = connection.execute(
         sa.select(task.c.id, task.c.queue).where(is_state(task, State.SCHEDULED), found).limit(MOST)
     ).all()
@@ -44,7 +48,8 @@ def end_unreachable(
         State.DEAD,
         now,
         last_reason="permanent",
-        last_error="the stored task is malformed: no such queue, or a priority that is none",
+        last_error="the stored task is malformed: no such queue or priority, or a due_at after all "
+        "time",
     )
     counters.add(connection, ends((row.queue, State.DEAD) for row in rows))
     return connection.execute(
@@ -65,6 +70,13 @@ def _foreign_queues(task: sa.Table, names: Sequence[str]) -> list[sa.ColumnEleme
 def _foreign_priorities(task: sa.Table, names: Sequence[str]) -> list[sa.ColumnElement[bool]]:
     beyond = (task.c.priority < PRIORITIES[0], task.c.priority > PRIORITIES[-1])
     return [sa.and_(task.c.queue == name, outside) for name in names for outside in beyond]
+
+
+def _after_all_time(task: sa.Table, names: Sequence[str]) -> sa.ColumnElement[bool]:
+    """Return whether a task is due after the calendar's end; SQLite sorts a text there, too."""
+    return sa.and_(
+        task.c.queue.in_(names), task.c.priority.in_(PRIORITIES), task.c.due_at > LAST_MICROS
+    )
 
 
 BATCH = 500

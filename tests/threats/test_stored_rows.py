@@ -28,6 +28,7 @@ from flask_taskqueue import (
     TaskTooLargeError,
 )
 from flask_taskqueue.core.states import State
+from flask_taskqueue.core.times import LAST_MICROS
 from flask_taskqueue.testing import TaskQueueTester
 from tests.apps import Bench
 from tests.apps import bench as application
@@ -561,3 +562,50 @@ def test_a_reply_whose_headers_are_malformed_hides_nothing_else(
         assert (page.status_code, "not now" in page.text) == (200, True)
         told = one.app.test_cli_runner().invoke(args=["taskqueue", "show", task.id, "--attempts"])
         assert (told.exit_code, "503" in told.output) == (0, True)
+
+
+@pytest.mark.slow
+def test_a_text_where_sqlite_should_hold_a_number_or_bytes_hides_and_holds_up_nothing(
+    sqlite_database: TestDatabase,
+) -> None:
+    """Whatever the column: pages, commands and lists show the row, and others run."""
+    with application(
+        sqlite_database.url, TASKQUEUE_DASHBOARD=True, TASKQUEUE_DASHBOARD_ACCESS=lambda: True
+    ) as one:
+        one.tasks.worker("/w")(lambda: None)
+        commands, client = one.app.test_cli_runner(), one.app.test_client()
+        columns = [*one.store.database.tables.task.c.keys()]
+        for column in columns:
+            task = one.tasks.add("/w", countdown=3600)
+            good = one.tasks.add("/w")
+            rewrite(one, task, **{column: "soon"})
+            assert good.id in {found.id for found in one.tasks.find()}, column
+            pages = ("", "tasks", f"tasks/{task.id}", "queues", "health/dispatcher")
+            shown = [client.get(f"/taskqueue/{page}").status_code for page in pages]
+            assert 500 not in shown, (column, shown)
+            for args in (["list"], ["show", task.id], ["show", task.id, "--json"], ["stats"]):
+                told = commands.invoke(args=["taskqueue", *args])
+                assert told.exit_code in (0, 3), (column, args, told.exception)
+            one.tasks.drain()
+            assert one.tasks.get(good.id).state is State.SUCCEEDED, column
+            with one.store.database.engine.begin() as connection:
+                connection.execute(sa.delete(one.store.database.tables.task))
+
+
+def test_a_task_that_is_due_after_all_time_is_dead_with_the_reason(on_sqlite: Bench) -> None:
+    """Because no dispatcher would ever take it."""
+    on_sqlite.tasks.worker("/w")(lambda: None)
+    tasks = [on_sqlite.tasks.add("/w", priority=priority) for priority in (-9, 0, 9)]
+    for task, due_at in zip(tasks, ("soon", 2**62, "1"), strict=True):
+        rewrite(on_sqlite, task, due_at=due_at)
+    left = on_sqlite.tasks.add("/w")
+    rewrite(on_sqlite, left, due_at=LAST_MICROS)
+    on_sqlite.tasks.drain()
+    assert "is no time" in on_sqlite.tasks.why(tasks[0]).sentence
+    store = on_sqlite.store
+    assert store.transact(store.end_unreachable) == 2
+    assert store.transact(store.end_unreachable) == 0
+    ended = [on_sqlite.tasks.get(task.id) for task in tasks]
+    assert [task.state for task in ended] == [State.DEAD, State.DEAD, State.SUCCEEDED]
+    assert "a due_at after all time" in ended[0].last_error
+    assert on_sqlite.tasks.get(left.id).state is State.SCHEDULED

@@ -9,7 +9,7 @@ from ..errors import shown
 from ..queues.poison import probation, will_be_suspect
 from ..queues.rate_keys import is_rate_key
 from ..queues.rates import rate_text
-from ..states import State
+from ..states import LIVE, State
 from ..times import SECOND, plural, relative, to_datetime, utc
 from ..urls import redacted
 from .closed_queues import deleted, paused, pulled
@@ -275,10 +275,10 @@ def explain(facts: Facts) -> Why:
     state = facts.record.state
     if state in ENDED:
         return ENDED[State(state)](facts)
-    if State.of(facts.record) != state:
-        return Why(
-            "dead", f"Its row is malformed, and nothing takes it: {shown(state)} is no state."
-        )
+    due_at: object = facts.record.due_at
+    if State.of(facts.record) != state or not isinstance(due_at, int | None):
+        wrong = f"{shown(due_at)} is no time" if state in LIVE else f"{shown(state)} is no state"
+        return Why("dead", f"Its row is malformed, and nothing takes it: {wrong}.")
     if state == State.LEASED and (facts.record.due_at or 0) > facts.now:
         return running(facts)
     first, *others = causes(facts)

@@ -13,6 +13,7 @@ from ...core.queues.rates import Gate
 from ...core.queues.slowdowns import Slowdown
 from ...core.settings.queue import CLOUDTASKS
 from ...core.states import State
+from ...core.times import LAST_MICROS
 from ..database.dialects.claims import is_state
 from ..database.lease_ends import is_renewed
 from ..database.prepared import Prepared
@@ -85,12 +86,15 @@ def priority_steps() -> sa.Subquery:
 def first_of_lane(
     tables: Tables, steps: sa.Subquery, state: State, *only: sa.ColumnElement[bool]
 ) -> sa.ScalarSelect[Any]:
-    """Return when the first task of a lane is due, or its lease runs out; an index look-up."""
+    """Return when the first task of a lane is due, or its lease runs out; an index look-up.
+
+    What is due after all time, such as a text in SQLite, has been written by hand.
+    """
     task, queue = tables.task, tables.queue
     of_lane = sa.and_(task.c.queue == queue.c.name, task.c.priority == steps.c.priority)
     return (
         sa.select(task.c.due_at)
-        .where(is_state(task, state), of_lane, *only)
+        .where(is_state(task, state), of_lane, task.c.due_at <= LAST_MICROS, *only)
         .order_by(task.c.due_at)
         .limit(1)
         .correlate(queue, steps)
