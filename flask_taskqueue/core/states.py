@@ -41,7 +41,10 @@ class State(StrEnum):
 
         So a row that somebody has written by hand does not keep a list from being shown.
         """
-        return cls(record.state) if record.state in LIVE | FINISHED else cls.DEAD
+        try:
+            return cls(record.state)
+        except ValueError:
+            return cls.DEAD
 
     @property
     def is_finished(self) -> bool:

@@ -78,7 +78,7 @@ class Progress:
     @classmethod
     def stored(cls, text: str | None) -> Progress | None:
         """Return the progress that a task's row holds, if it holds one."""
-        return cls(*found) if (found := held(text, list)) and len(found) <= 3 else None
+        return cls(*found) if text and (found := held(text, list)) and len(found) <= 3 else None
 
 
 def progress_report(state: State, progress: Progress | None) -> dict[str, Any]:
