@@ -26,4 +26,4 @@ def include_object(
     if not isinstance(runtime, Runtime) or runtime.binding.db is not None:
         return True
     table = name if kind == "table" else getattr(getattr(schema_item, "table", None), "name", None)
-    return table not in {table.name for table in runtime.binding.tables.all}
+    return table not in {own.name for own in runtime.binding.tables.all}

@@ -119,7 +119,7 @@ def complete_tasks(runtime: Runtime, name: str, task_names: Sequence[str]) -> li
     def work(connection: sa.Connection) -> list[bool]:
         ids = store.tasks.ids_of(connection, name, task_names)
         done = store.pulls.complete(connection, list(ids.values()))
-        return [ids.get(name) in done for name in task_names]
+        return [ids.get(task_name) in done for task_name in task_names]
 
     return make_change(
         runtime,

@@ -62,7 +62,8 @@ def _field_names(value: Any) -> list[str] | None:
     kind = type(value)
     if dataclasses.is_dataclass(value):
         names = [field.name for field in dataclasses.fields(value)]
-        if not signature(kind).parameters.keys() <= {*names}:
+        beside = value.__dataclass_fields__.keys() - names  # ClassVar and InitVar
+        if beside and beside & signature(kind).parameters.keys():
             # No task holds an InitVar, so what was made of it must be what its default makes.
             names += getattr(value, "__dict__", ())
         return names

@@ -249,7 +249,7 @@ def private_keys(key: str, value: Any) -> tuple[str, ...]:
     if (
         not _is_list(given)
         or not given
-        or not all(isinstance(key, str) and "PRIVATE KEY-----" in key for key in given)
+        or not all(isinstance(pem, str) and "PRIVATE KEY-----" in pem for pem in given)
     ):
         raise ConfigurationError(
             f"{key} must be an RSA key in PEM, as openssl genrsa makes it, or a list of them, "

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from ..delivery.verdict import complete_body, json_body, stored_headers
 from ..errors import BadTransactionStateError
-from ..json_text import held
+from ..json_text import json_or_empty
 from ..queues.rate_keys import split_rate_key
 from ..states import Record, State
 from ..times import to_datetime
@@ -78,7 +78,11 @@ class Progress:
     @classmethod
     def stored(cls, text: str | None) -> Progress | None:
         """Return the progress that a task's row holds, if it holds one."""
-        return cls(*found) if text and (found := held(text, list)) and len(found) <= 3 else None
+        return (
+            cls(*found)
+            if text and (found := json_or_empty(text, list)) and len(found) <= 3
+            else None
+        )
 
 
 def progress_report(state: State, progress: Progress | None) -> dict[str, Any]:
