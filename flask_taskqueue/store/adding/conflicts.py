@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -16,11 +15,10 @@ from ...core.errors import (
 from ...core.security.encryption import Encryption
 from ...core.states import FINISHED, Record, State
 from ...core.tasks.spec import Disposition, NewTask
-from ...core.times import to_micros
 from ..database.dialects import Dialect
 from ..database.tables import Tables
 from ..database.task_tables import ended
-from .task_rows import task_row
+from .task_rows import clock_columns, clock_row, task_row
 
 _REQUEST = frozenset(("method", "url", "target", "headers", "body", "for_worker", "surface"))
 """The columns that a debounced task takes from the new one."""
@@ -126,14 +124,11 @@ class Conflicts:
 
         One that waits for its key is due at the eta too; if the key is still taken, it waits again.
         """
-        due: Any = self._now + new.delay if new.eta is None else to_micros(new.eta)
-        until: Any = None if new.expires_at is None else to_micros(new.expires_at)
-        if new.expires_in is not None:
-            until = self._now + new.expires_in
         row = task_row(new, self._encryption)
         fresh = {name: value for name, value in row.items() if name in _REQUEST}
-        fresh |= {"eta": due, "due_at": due, "expires_at": until}
-        connection.execute(sa.update(self._task).where(self._task.c.id == holder.id).values(fresh))
+        fresh |= clock_columns(self._now)
+        change = sa.update(self._task).where(self._task.c.id == holder.id).values(fresh)
+        connection.execute(change, clock_row(new))
         self.put_off(connection, holder)
         return Record._make(
             connection.execute(sa.select(self._task).where(self._task.c.id == holder.id)).one()

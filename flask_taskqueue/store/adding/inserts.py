@@ -17,7 +17,7 @@ from ..database.dialects import Dialect
 from ..database.prepared import Prepared
 from ..database.tables import Tables
 from .conflicts import Conflicts, stand_for
-from .task_rows import BEGINNING, clock_row, task_row
+from .task_rows import BEGINNING, clock_columns, clock_row, task_row
 
 _logger = get_logger()
 
@@ -188,13 +188,4 @@ def _bound_values(task: sa.Table, now: sa.ColumnElement[int]) -> dict[str, Any]:
     """Return the values that an insert binds for each column, and those that the clock fills."""
     values: dict[str, Any] = {column.name: sa.bindparam(column.name) for column in task.c}
     values |= BEGINNING
-    delay, lifetime = (sa.bindparam(name, type_=sa.BigInteger) for name in ("delay", "lifetime"))
-    at, until = (sa.bindparam(name, type_=sa.BigInteger) for name in ("at", "until"))
-    due = sa.func.coalesce(at, now + delay)
-    values |= {
-        "eta": due,
-        "due_at": due,
-        "created_at": now,
-        "expires_at": sa.func.coalesce(until, now + lifetime),
-    }
-    return values
+    return values | clock_columns(now) | {"created_at": now}

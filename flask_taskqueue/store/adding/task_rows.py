@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import sqlalchemy as sa
+
 from ...core.security.encryption import Encryption
 from ...core.states import State
 from ...core.tasks.spec import NewTask
@@ -54,8 +56,20 @@ def task_row(new: NewTask, encryption: Encryption) -> dict[str, Any]:
     }
 
 
+def clock_columns(now: sa.ColumnElement[int]) -> dict[str, sa.ColumnElement[Any]]:
+    """Return when a task is due and when it expires, by the values that `clock_row` binds."""
+    delay, lifetime = (sa.bindparam(name, type_=sa.BigInteger) for name in ("delay", "lifetime"))
+    at, until = (sa.bindparam(name, type_=sa.BigInteger) for name in ("at", "until"))
+    due = sa.func.coalesce(at, now + delay)
+    return {
+        "eta": due,
+        "due_at": due,
+        "expires_at": sa.func.coalesce(until, now + lifetime),
+    }
+
+
 def clock_row(new: NewTask) -> dict[str, Any]:
-    """Return the values that an insert binds for the columns that the clock fills."""
+    """Return the values that a statement binds for the columns that the clock fills."""
     return {
         "delay": new.delay,
         "lifetime": new.expires_in,
