@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -233,17 +234,18 @@ def test_what_may_have_been_read_is_counted(
     )
 
 
+def noted(connections: list[socket.socket], connection: socket.socket) -> None:
+    """Note a connection, and answer every request on it with 200."""
+    connections.append(connection)
+    ok(connection)
+
+
 def test_after_trouble_with_a_connection_one_is_made_for_the_next_attempt(
     transport: HttpTransport,
 ) -> None:
     """So that the old connections of other threads do not make it fail again."""
-    connections = []
-
-    def behave(connection: socket.socket) -> None:
-        connections.append(connection)
-        ok(connection)
-
-    with server(behave) as url:
+    connections: list[socket.socket] = []
+    with server(partial(noted, connections)) as url:
         for reason, made in ((None, 1), ("failure", 1), ("connection", 2), (None, 2)):
             outgoing, attempt = delivery(url, TOTAL)
             attempt.record = attempt.record._replace(last_reason=reason)
@@ -255,13 +257,8 @@ def test_a_connection_that_was_idle_is_not_used_again(
     transport: HttpTransport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its server may be about to close it, gunicorn after two seconds, whatever has arrived."""
-    connections = []
-
-    def behave(connection: socket.socket) -> None:
-        connections.append(connection)
-        ok(connection)
-
-    with server(behave) as url:
+    connections: list[socket.socket] = []
+    with server(partial(noted, connections)) as url:
         for now, made in ((100.0, 1), (100.9, 1), (101.8, 1), (102.9, 2), (103.0, 2)):
             monkeypatch.setattr(kept, "monotonic", lambda now=now: now)
             assert transport.send(*delivery(url, TOTAL)).status == 200

@@ -10,7 +10,7 @@ import logging
 import os
 import pickle
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +117,15 @@ def ran(on_sqlite: Bench) -> list[str]:
         calls.append(key)
 
     return calls
+
+
+@pytest.fixture
+def watched(sqlite_database: TestDatabase) -> Iterator[Bench]:
+    """An application whose dashboard shows everybody everything."""
+    with application(
+        sqlite_database.url, TASKQUEUE_DASHBOARD=True, TASKQUEUE_DASHBOARD_ACCESS=lambda: True
+    ) as one:
+        yield one
 
 
 class TestHeaderInjectionAndRequestSmuggling:
@@ -516,80 +525,67 @@ class TestPoisonAndFlood:
 
 
 @pytest.mark.slow
-def test_a_row_that_is_malformed_is_shown_and_hides_no_other(
-    sqlite_database: TestDatabase,
-) -> None:
+def test_a_row_that_is_malformed_is_shown_and_hides_no_other(watched: Bench) -> None:
     """Its page and the commands say what they can, and lists show it among the others."""
-    with application(
-        sqlite_database.url, TASKQUEUE_DASHBOARD=True, TASKQUEUE_DASHBOARD_ACCESS=lambda: True
-    ) as one:
-        one.tasks.worker("/w")(lambda: None)
-        written = [
-            (column, text)
-            for column in ("headers", "retry", "progress", "state")
-            for text in ("", "{", "[]", "null", "5", '"a"', '{"a": [1]}', "[" * 10_000)
-        ]
-        tasks = []
-        for column, text in written:
-            task = one.tasks.add("/w")
-            rewrite(one, task, **{column: text if column != "state" else f"a {text:.5}"})
-            tasks.append(task)
-        assert {task.id for task in one.tasks.find()} == {task.id for task in tasks}
-        commands = one.app.test_cli_runner()
-        assert commands.invoke(args=["taskqueue", "list"]).exit_code == 0
-        for (column, text), task in zip(written, tasks, strict=True):
-            shown = one.app.test_client().get(f"/taskqueue/tasks/{task.id}").status_code
-            told = commands.invoke(args=["taskqueue", "show", task.id, "--json"]).exit_code
-            assert (shown, told) == (200, 0), (column, text)
-            assert "malformed" in one.tasks.why(task).sentence or column != "state"
+    watched.tasks.worker("/w")(lambda: None)
+    written = [
+        (column, text)
+        for column in ("headers", "retry", "progress", "state")
+        for text in ("", "{", "[]", "null", "5", '"a"', '{"a": [1]}', "[" * 10_000)
+    ]
+    tasks = []
+    for column, text in written:
+        task = watched.tasks.add("/w")
+        rewrite(watched, task, **{column: text if column != "state" else f"a {text:.5}"})
+        tasks.append(task)
+    assert {task.id for task in watched.tasks.find()} == {task.id for task in tasks}
+    commands = watched.app.test_cli_runner()
+    assert commands.invoke(args=["taskqueue", "list"]).exit_code == 0
+    for (column, text), task in zip(written, tasks, strict=True):
+        shown = watched.app.test_client().get(f"/taskqueue/tasks/{task.id}").status_code
+        told = commands.invoke(args=["taskqueue", "show", task.id, "--json"]).exit_code
+        assert (shown, told) == (200, 0), (column, text)
+        assert "malformed" in watched.tasks.why(task).sentence or column != "state"
 
 
-def test_a_reply_whose_headers_are_malformed_hides_nothing_else(
-    sqlite_database: TestDatabase,
-) -> None:
+def test_a_reply_whose_headers_are_malformed_hides_nothing_else(watched: Bench) -> None:
     """The page of its task and ``show`` name the attempt all the same."""
-    with application(
-        sqlite_database.url, TASKQUEUE_DASHBOARD=True, TASKQUEUE_DASHBOARD_ACCESS=lambda: True
-    ) as one:
-        one.tasks.worker("/w")(lambda: ("not now", 503))
-        task = one.tasks.add("/w", retry={"task_retry_limit": 0})
-        one.tasks.drain()
-        attempt = one.store.database.tables.attempt
-        one.store.transact(
-            lambda connection: connection.execute(sa.update(attempt).values(reply_headers="["))
-        )
-        page = one.app.test_client().get(f"/taskqueue/tasks/{task.id}")
-        assert (page.status_code, "not now" in page.text) == (200, True)
-        told = one.app.test_cli_runner().invoke(args=["taskqueue", "show", task.id, "--attempts"])
-        assert (told.exit_code, "503" in told.output) == (0, True)
+    watched.tasks.worker("/w")(lambda: ("not now", 503))
+    task = watched.tasks.add("/w", retry={"task_retry_limit": 0})
+    watched.tasks.drain()
+    attempt = watched.store.database.tables.attempt
+    watched.store.transact(
+        lambda connection: connection.execute(sa.update(attempt).values(reply_headers="["))
+    )
+    page = watched.app.test_client().get(f"/taskqueue/tasks/{task.id}")
+    assert (page.status_code, "not now" in page.text) == (200, True)
+    told = watched.app.test_cli_runner().invoke(args=["taskqueue", "show", task.id, "--attempts"])
+    assert (told.exit_code, "503" in told.output) == (0, True)
 
 
 @pytest.mark.slow
 def test_a_text_where_sqlite_should_hold_a_number_or_bytes_hides_and_holds_up_nothing(
-    sqlite_database: TestDatabase,
+    watched: Bench,
 ) -> None:
     """Whatever the column: pages, commands and lists show the row, and others run."""
-    with application(
-        sqlite_database.url, TASKQUEUE_DASHBOARD=True, TASKQUEUE_DASHBOARD_ACCESS=lambda: True
-    ) as one:
-        one.tasks.worker("/w")(lambda: None)
-        commands, client = one.app.test_cli_runner(), one.app.test_client()
-        columns = [*one.store.database.tables.task.c.keys()]
-        for column in columns:
-            task = one.tasks.add("/w", countdown=3600)
-            good = one.tasks.add("/w")
-            rewrite(one, task, **{column: "soon"})
-            assert good.id in {found.id for found in one.tasks.find()}, column
-            pages = ("", "tasks", f"tasks/{task.id}", "queues", "health/dispatcher")
-            shown = [client.get(f"/taskqueue/{page}").status_code for page in pages]
-            assert 500 not in shown, (column, shown)
-            for args in (["list"], ["show", task.id], ["show", task.id, "--json"], ["stats"]):
-                told = commands.invoke(args=["taskqueue", *args])
-                assert told.exit_code in (0, 3), (column, args, told.exception)
-            one.tasks.drain()
-            assert one.tasks.get(good.id).state is State.SUCCEEDED, column
-            with one.store.database.engine.begin() as connection:
-                connection.execute(sa.delete(one.store.database.tables.task))
+    watched.tasks.worker("/w")(lambda: None)
+    commands, client = watched.app.test_cli_runner(), watched.app.test_client()
+    columns = [*watched.store.database.tables.task.c.keys()]
+    for column in columns:
+        task = watched.tasks.add("/w", countdown=3600)
+        good = watched.tasks.add("/w")
+        rewrite(watched, task, **{column: "soon"})
+        assert good.id in {found.id for found in watched.tasks.find()}, column
+        pages = ("", "tasks", f"tasks/{task.id}", "queues", "health/dispatcher")
+        shown = [client.get(f"/taskqueue/{page}").status_code for page in pages]
+        assert 500 not in shown, (column, shown)
+        for args in (["list"], ["show", task.id], ["show", task.id, "--json"], ["stats"]):
+            told = commands.invoke(args=["taskqueue", *args])
+            assert told.exit_code in (0, 3), (column, args, told.exception)
+        watched.tasks.drain()
+        assert watched.tasks.get(good.id).state is State.SUCCEEDED, column
+        with watched.store.database.engine.begin() as connection:
+            connection.execute(sa.delete(watched.store.database.tables.task))
 
 
 def test_a_task_that_is_due_after_all_time_is_dead_with_the_reason(on_sqlite: Bench) -> None:
