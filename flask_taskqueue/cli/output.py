@@ -17,7 +17,7 @@ import click
 import sqlalchemy as sa
 
 from ..core.delivery.verdict import shown_headers
-from ..core.json_text import json_or_empty
+from ..core.json_text import shown_json
 from ..core.security.encryption import Encryption
 from ..core.states import Record
 from ..core.tasks.task import Task
@@ -200,7 +200,7 @@ def request_document(record: Record) -> dict[str, Any]:
     """Return a task's request, its body as text or in base64 if it is not text."""
     return {
         "target": record.target,
-        "headers": json_or_empty(record.headers, dict),
+        "headers": shown_json(record.headers, dict),
         **body_document(record.shown_body),
     }
 

@@ -12,7 +12,7 @@ from flask.cli import with_appcontext
 
 from .. import diagnosis
 from ..api.tasks import Tasks
-from ..core.json_text import json_or_empty
+from ..core.json_text import shown_json
 from ..core.states import Record
 from ..core.tasks.request import curl
 from ..core.tasks.task import Task
@@ -68,7 +68,7 @@ def _show_curl(runtime: Runtime, record: Record) -> None:
     if not is_absolute(url):
         url = urljoin(runtime.settings.base_url or "http://127.0.0.1:5000", url)
         chatter("# Only the app's own dispatcher can call a worker route; anyone else gets 403.")
-    echo(curl(record.method, url, json_or_empty(record.headers, dict), record.shown_body))
+    echo(curl(record.method, url, shown_json(record.headers, dict), record.shown_body))
 
 
 def _show_json(runtime: Runtime, record: Record, ended: list[sa.Row[Any]] | None) -> None:

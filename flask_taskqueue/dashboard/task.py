@@ -16,7 +16,7 @@ from ..api.adding import add_task
 from ..api.tasks import Tasks
 from ..core.delivery.verdict import shown_headers
 from ..core.errors import DecryptionError, InvalidTaskError
-from ..core.json_text import json_or_empty
+from ..core.json_text import shown_json
 from ..core.queues.rate_keys import is_rate_key, split_rate_key
 from ..core.security.redaction import HIDDEN, Redaction
 from ..core.settings.queue import QueueSettings
@@ -100,7 +100,7 @@ def _facts(
         "is_pulled": record.method == PULL or (queue is not None and queue.is_pulled),
         "target": record.target and sight(runtime).url(record.target),
         "deadline": runtime.settings.deadline_of(queue, record.deadline),
-        "retry": json_or_empty(record.retry, dict) or None,
+        "retry": shown_json(record.retry, dict) or None,
         "progress": task.progress,
     }
 
@@ -149,7 +149,7 @@ def _edited(runtime: Runtime, record: Record, form: Mapping[str, str]) -> TaskSp
     them to where they are seen. Raises InvalidTaskError if values that are needed are missing.
     """
     redaction = Redaction(runtime.settings.redact)
-    options, own = _options(record, form), json_or_empty(record.headers, dict)
+    options, own = _options(record, form), shown_json(record.headers, dict)
     shown_url = redaction.url(record.url)
     url = form.get("url") or shown_url
     if len(url) > 5000:
@@ -211,7 +211,7 @@ def _options(record: Record, form: Mapping[str, str]) -> TaskOptions:
         options["rate_key"] = split_rate_key(record.lock_key or "")[1]
     if record.deadline is not None:
         options["deadline"] = record.deadline
-    if retry := json_or_empty(record.retry, dict):
+    if retry := shown_json(record.retry, dict):
         options["retry"] = retry
     if record.target is not None:
         options["target"] = record.target
@@ -221,7 +221,7 @@ def _options(record: Record, form: Mapping[str, str]) -> TaskOptions:
 
 
 def _request(runtime: Runtime, record: Record, redaction: Redaction) -> dict[str, Any]:
-    headers = json_or_empty(record.headers, dict)
+    headers = shown_json(record.headers, dict)
     shown, content_type = redaction.headers(headers), content_type_of(headers)
     body = redaction.body(record.shown_body, content_type)
     url = redaction.url(record.url)

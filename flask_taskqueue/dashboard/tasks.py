@@ -15,7 +15,7 @@ from ..api.bulk import change_ids
 from ..api.changes import make_change
 from ..api.statistics import queue_counts, total
 from ..core.errors import DecryptionError, shown
-from ..core.json_text import json_or_empty
+from ..core.json_text import shown_json
 from ..core.names import is_task_id
 from ..core.security.redaction import Redaction, UrlRedaction
 from ..core.states import Record
@@ -134,7 +134,7 @@ def arguments_of(runtime: Runtime, record: Record) -> str | None:
         record = runtime.encryption.decrypt_record(record)
     except DecryptionError:
         return "encrypted with a key that is not here"
-    content_type = content_type_of(json_or_empty(record.headers, dict))
+    content_type = content_type_of(shown_json(record.headers, dict))
     body = record.shown_body
     shown = Redaction(runtime.settings.redact).line(body, content_type)
     return f"{len(body):,} bytes" if shown is None else shown

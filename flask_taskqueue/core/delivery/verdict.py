@@ -17,7 +17,7 @@ from itertools import accumulate
 from typing import Any, Literal, NamedTuple, get_args
 
 from ..errors import ResultNotJsonError, ResultTruncatedError, text_of
-from ..json_text import json_or_empty
+from ..json_text import shown_json
 from ..urls import redacted
 from . import signatures
 
@@ -95,7 +95,7 @@ def stored_headers(text: str | None) -> tuple[dict[str, str], bool]:
 
 def shown_headers(text: str | None) -> tuple[dict[str, str], bool]:
     """Return what `stored_headers` does, to be shown: no headers if the text holds none."""
-    return _without_mark(json_or_empty(text, dict))
+    return _without_mark(shown_json(text, dict))
 
 
 def _without_mark(headers: dict[str, str]) -> tuple[dict[str, str], bool]:

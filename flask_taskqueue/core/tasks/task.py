@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from ..delivery.verdict import complete_body, json_body, stored_headers
 from ..errors import BadTransactionStateError
-from ..json_text import json_or_empty
+from ..json_text import shown_json
 from ..queues.rate_keys import split_rate_key
 from ..states import Record, State
 from ..times import to_datetime
@@ -78,11 +78,7 @@ class Progress:
     @classmethod
     def stored(cls, text: str | None) -> Progress | None:
         """Return the progress that a task's row holds, if it holds one."""
-        return (
-            cls(*found)
-            if text and (found := json_or_empty(text, list)) and len(found) <= 3
-            else None
-        )
+        return cls(*kept) if text and (kept := shown_json(text, list)) and len(kept) <= 3 else None
 
 
 def progress_report(state: State, progress: Progress | None) -> dict[str, Any]:
