@@ -85,10 +85,17 @@ def max_concurrent(facts: Facts) -> Why | None:
         or gate.in_flight < gate.max_concurrent
     ):
         return None
+    queue = facts.record.queue
+    if not gate.max_concurrent:
+        return Why(
+            "max_concurrent",
+            f"The table of queues lets {queue} run no task at a time, so nothing starts. Change "
+            f"it: flask taskqueue configure {queue} --max-concurrent 5",
+        )
     ids = tuple(record.id for record in facts.in_flight)
     return Why(
         "max_concurrent",
-        f"Queue {facts.record.queue} runs at most {plural(gate.max_concurrent, 'task')} at a "
+        f"Queue {queue} runs at most {plural(gate.max_concurrent, 'task')} at a "
         f"time, and now {list_ids(ids)}.",
         None,
         ids,

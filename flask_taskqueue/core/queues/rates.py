@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, replace
 
@@ -47,14 +48,14 @@ def parse_rate(text: object, *, what: str) -> float:
     return rate
 
 
-def rate_text(rate: float | None) -> str:
-    """Return a rate as people write it.
+def rate_text(rate: object) -> str:
+    """Return a rate as people write it, and as it is what somebody has written by hand.
 
     >>> rate_text(5), rate_text(0.5), rate_text(1 / 3600), rate_text(None)
     ('5/s', '30/m', '1/h', '-')
     """
-    if rate is None:
-        return "-"
+    if not isinstance(rate, int | float):
+        return "-" if rate is None else str(rate)
     return (
         f"{rate:g}/s"
         if rate >= 1 or rate == 0
@@ -83,6 +84,35 @@ class Gate:
     tokens: float = 0.0
     filled_at: int = 0
     in_flight: int = 0
+
+    @classmethod
+    def stored(
+        cls,
+        now: int,
+        *,
+        rate: float | None,
+        bucket_size: int,
+        tokens: float | None = None,
+        filled_at: int | None = None,
+        max_concurrent: int | None = None,
+        in_flight: int = 0,
+    ) -> Gate:
+        """Return the limits that the tables hold; a bucket that was never filled is full.
+
+        A limit that somebody has written by hand and that is none, such as a text in SQLite or a
+        rate below 0, counts as 0: nothing starts until it is set right. A bucket holds a token at
+        least.
+        """
+        size = max(1, int(_number(bucket_size)))
+        return cls(
+            now=now,
+            rate=None if rate is None else _number(rate),
+            bucket_size=size,
+            max_concurrent=None if max_concurrent is None else int(_number(max_concurrent)),
+            tokens=float(size) if filled_at is None else _number(tokens),
+            filled_at=now if filled_at is None else int(_number(filled_at)),
+            in_flight=in_flight,
+        )
 
     @property
     def is_overtaken(self) -> bool:
@@ -133,6 +163,11 @@ class Gate:
         if self.tokens_left == 0:
             return self.now + int((1 - self.filled) / self.rate * SECOND) + 1 if self.rate else None
         return self.now if self.allowed(1) else self.now + _LOOK_AGAIN
+
+
+def _number(value: object) -> float:
+    """Return a number of a table; 0 for what is none, or below 0."""
+    return value if isinstance(value, int | float) and 0 <= value < math.inf else 0
 
 
 def bucket_key(queue: str) -> str:

@@ -79,7 +79,7 @@ class Encryption:
 
         Raises `DecryptionError` for a text of another key, and for one that was changed.
         """
-        if stored is None or not stored.startswith(_TEXT_MARK):
+        if not isinstance(stored, str) or not stored.startswith(_TEXT_MARK):
             return stored
         return self.decrypt(stored.encode()).decode()
 

@@ -20,6 +20,8 @@ from .ended_attempts import latest_failed
 
 MINUTES = 60
 _MINUTE = 60 * 1_000_000 // SLOT
+_LAST_SLOT = 2**31 - 1
+"""The last slot that the tables hold; SQLite sorts a text that was written by hand after it."""
 _TIMED = 1000
 _HOUR = 3600 * 1_000_000
 
@@ -61,7 +63,7 @@ class Charts:
         They come from the counters, so no attempt has to be counted.
         """
         tally = self._tables.tally
-        since = tally.c.slot > self._slot - MINUTES * _MINUTE
+        since = tally.c.slot.between(self._slot - MINUTES * _MINUTE + 1, _LAST_SLOT)
         sums = [
             sa.cast(sa.func.sum(tally.c[name]), sa.BigInteger).label(name)
             for name in ("attempts", "failures")
@@ -126,7 +128,9 @@ class Charts:
                 for name in ROLLUP_COUNTS
             ]
             found += connection.execute(
-                sa.select(table.c.slot, *sums).where(table.c.slot >= begin).group_by(table.c.slot)
+                sa.select(table.c.slot, *sums)
+                .where(table.c.slot.between(begin, _LAST_SLOT))
+                .group_by(table.c.slot)
             )
         return found
 

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from ...core.failures import REASONS
 from ...core.states import State
+from ...core.times import LAST_MICROS
 from ..database.dialects import Dialect
 from ..database.dialects.claims import FAILED_ROWS, is_state
 from ..database.tables import Tables
@@ -112,11 +113,15 @@ def latest_failed(
 ) -> sa.Subquery:
     """Return the latest failed attempts with these columns, ``finished_at`` among them.
 
-    Each reason is a range of an index, so that no more than ``most`` rows of each are read.
+    Each reason is a range of an index, so that no more than ``most`` rows of each are read. What
+    ended after all time, such as a text in SQLite, has been written by hand.
     """
+    within_time = attempt.c.finished_at <= LAST_MICROS
     ranges = [
         sa.select(*columns)
-        .where(attempt.c.reason == sa.literal_column(f"'{reason}'"), FAILED_ROWS, *only)
+        .where(
+            attempt.c.reason == sa.literal_column(f"'{reason}'"), FAILED_ROWS, within_time, *only
+        )
         .order_by(attempt.c.finished_at.desc())
         .limit(most)
         .subquery(reason)

@@ -152,10 +152,11 @@ class KeyRates:
         for key in keys:
             rate, size = limits.get(split_rate_key(key)[0], (None, BUCKET_SIZE))
             row = rows.get(key)
-            gate = Gate(now=now, rate=rate, bucket_size=size, tokens=float(size), filled_at=now)
-            if row is not None and row.filled_at is not None:
-                gate = replace(gate, tokens=row.tokens, filled_at=row.filled_at)
-            buckets[key] = KeyBucket(gate, None if row is None else row.next_id)
+            tokens, filled_at, next_id = (
+                (None, None, None) if row is None else (row.tokens, row.filled_at, row.next_id)
+            )
+            gate = Gate.stored(now, rate=rate, bucket_size=size, tokens=tokens, filled_at=filled_at)
+            buckets[key] = KeyBucket(gate, next_id)
         return buckets
 
     def restart(self, connection: sa.Connection, queue: str) -> None:
@@ -199,9 +200,10 @@ class KeyRates:
         lock, queue = self._lock, self._queue
         full: list[sa.ColumnElement[bool]] = [lock.c.filled_at.is_(None)]
         for row in connection.execute(sa.select(queue)):
-            if row.rate_per_key == 0:
+            gate = Gate.stored(0, rate=row.rate_per_key, bucket_size=row.bucket_size_per_key)
+            if gate.rate == 0:
                 continue
-            takes = row.bucket_size_per_key / row.rate_per_key if row.rate_per_key else 0
+            takes = gate.bucket_size / gate.rate if gate.rate else 0
             full.append(
                 sa.and_(
                     _begins(lock.c.lock_key, rate_keys_of(row.name)),

@@ -226,12 +226,12 @@ def _count(queue: sa.Table, table: sa.Table, which: sa.ColumnElement[bool]) -> s
 
 
 def _gate(row: sa.Row[Any]) -> Gate:
-    return Gate(
-        now=row.now,
+    return Gate.stored(
+        row.now,
         rate=row.rate,
         bucket_size=row.bucket_size,
         max_concurrent=row.max_concurrent,
-        tokens=float(row.bucket_size) if row.there_at is None else row.there,
-        filled_at=row.there_at or 0,
+        tokens=row.there,
+        filled_at=row.there_at,
         in_flight=row.in_flight,
     )
