@@ -11,6 +11,7 @@ import os
 import pickle
 import socket
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,9 @@ from flask_taskqueue import (
     TaskSpec,
     TaskTooLargeError,
 )
+from flask_taskqueue.core.queues.rates import FASTEST
 from flask_taskqueue.core.states import State
-from flask_taskqueue.core.times import LAST_MICROS
+from flask_taskqueue.core.times import LAST_MICROS, SECOND, to_micros
 from flask_taskqueue.testing import TaskQueueTester
 from tests.apps import Bench
 from tests.apps import bench as application
@@ -653,9 +655,17 @@ def test_a_limit_written_by_hand_that_is_none_holds_up_its_queue_alone(
 @pytest.mark.slow
 def test_a_text_in_place_of_a_number_of_any_other_table_holds_up_no_task(watched: Bench) -> None:
     """On SQLite: drains, sweeps, pages and the doctor go on, whichever column it is."""
-    watched.tasks.worker("/w")(lambda fails=False: "" if not fails else ("", 500))
+    watched.tasks.worker("/w")(lambda fails=False: ("", 500) if fails else "")
     watched.tasks.add("/w", {"fails": "yes"}, retry={"task_retry_limit": 0})
     watched.tasks.drain()
+    now = to_micros(datetime.now(UTC))
+    asked = {"target": "/default", "status": 503, "retry_after": 1.0, "rate": FASTEST}
+    instants = {"slowed_at": now, "asked_at": now, "over_at": now + 3600 * SECOND, "empty_at": 0}
+    watched.store.transact(
+        lambda connection: connection.execute(
+            sa.insert(watched.store.database.tables.slowdown).values(asked | instants)
+        )
+    )
     commands, client = watched.app.test_cli_runner(), watched.app.test_client()
     tables, engine = watched.store.database.tables, watched.store.database.engine
     held_back = {"queue": {"rate", "max_concurrent", "paused_at", "deleted_at"}}

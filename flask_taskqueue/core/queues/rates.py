@@ -103,14 +103,14 @@ class Gate:
         rate below 0, counts as 0: nothing starts until it is set right. A bucket holds a token at
         least.
         """
-        size = max(1, int(_number(bucket_size)))
+        size = max(1, int(stored_number(bucket_size)))
         return cls(
             now=now,
-            rate=None if rate is None else _number(rate),
+            rate=None if rate is None else stored_number(rate),
             bucket_size=size,
-            max_concurrent=None if max_concurrent is None else int(_number(max_concurrent)),
-            tokens=float(size) if filled_at is None else _number(tokens),
-            filled_at=now if filled_at is None else int(_number(filled_at)),
+            max_concurrent=None if max_concurrent is None else int(stored_number(max_concurrent)),
+            tokens=float(size) if filled_at is None else stored_number(tokens),
+            filled_at=now if filled_at is None else int(stored_number(filled_at)),
             in_flight=in_flight,
         )
 
@@ -165,7 +165,7 @@ class Gate:
         return self.now if self.allowed(1) else self.now + _LOOK_AGAIN
 
 
-def _number(value: object) -> float:
+def stored_number(value: object) -> float:
     """Return a number of a table; 0 for what is none, or below 0."""
     return value if isinstance(value, int | float) and 0 <= value < math.inf else 0
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from ..errors import InvalidUrlError
 from ..times import SECOND
 from ..urls import leads_out, receiver_of
-from .rates import FASTEST
+from .rates import FASTEST, stored_number
 
 _FIRST = 10.0
 """The rate, in tasks a second, for a host that asks for less for the first time.
@@ -203,6 +203,6 @@ def enforced(
 ) -> float | None:
     """Return the rate of a queue for the app's own routes; None without a limit."""
     slowdown = slowdowns.get(f"/{queue}")
-    return (
-        rate if slowdown is None else min(FASTEST if rate is None else rate, slowdown.rate_at(now))
-    )
+    if slowdown is None:
+        return rate
+    return min(FASTEST if rate is None else stored_number(rate), slowdown.rate_at(now))

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from ...core.queues.circuits import Circuit
 from ...core.queues.lanes import Lane
+from ...core.queues.rates import FASTEST
 from ...core.queues.slowdowns import (
     Slowdown,
     SlowHost,
@@ -22,6 +23,7 @@ from ...core.queues.slowdowns import (
     slowed,
 )
 from ...core.states import Record, State
+from ...core.times import LAST_MICROS, LONGEST
 from ..database.dialects import Dialect
 from ..database.dialects.claims import candidates, is_state
 from ..database.tables import Tables
@@ -46,8 +48,9 @@ class Slowdowns:
         self._in_one = dialect.sends_singly
         self._insert = dialect.insert_missing(tables.slowdown)
         columns = [self._slowdown.c[name] for name in Slowdown.__slots__]
-        self._all = sa.select(*columns)
-        self._rows = self._all.where(self._slowdown.c.over_at > dialect.now)
+        goes_on = sa.and_(self._slowdown.c.over_at > dialect.now, _is_one(self._slowdown))
+        self._rows = sa.select(*columns).where(goes_on)
+        self._all = sa.select(*columns, goes_on.label("goes_on"))
         first = candidates(self._task, dialect.now, self._task.c.lock_key.is_(None))
         self._first = first.add_columns(
             self._task.c.queue, self._task.c.url, self._task.c.target, self._task.c.eta
@@ -68,11 +71,9 @@ class Slowdowns:
         """Slow the receivers that asked for less, by a ``retry_after`` in each of the results."""
         for target, (retry_after, status) in sorted(_longest(results).items()):
             mine = self._slowdown.c.target == target
-            row = connection.execute(
-                self._all.add_columns(self._slowdown.c.over_at).where(mine).with_for_update()
-            ).one_or_none()
+            row = connection.execute(self._all.where(mine).with_for_update()).one_or_none()
             now = connection.scalar(sa.select(self._now)) or 0
-            before = None if row is None or row.over_at <= now else Slowdown(*row[:-1])
+            before = Slowdown(*row[:-1]) if row is not None and row.goes_on else None
             after = slowed(before, target, now, status, retry_after)
             values = {
                 **{name: getattr(after, name) for name in Slowdown.__slots__},
@@ -225,6 +226,16 @@ class Slowdowns:
             sa.update(task).where(mine).values(values(sa.bindparam("due"))),
             [{"put_off": task_id, "due": due} for task_id, due in dues.items()],
         )
+
+
+def _is_one(slowdown: sa.Table) -> sa.ColumnElement[bool]:
+    """Return whether a row is a slowdown; what somebody has written by hand may be none.
+
+    SQLite sorts a text after all numbers, PostgreSQL a NaN.
+    """
+    instants = (slowdown.c[name] <= LAST_MICROS for name in ("slowed_at", "asked_at", "empty_at"))
+    asked = slowdown.c.retry_after <= LONGEST
+    return sa.and_(slowdown.c.rate > 0, slowdown.c.rate <= FASTEST, asked, *instants)
 
 
 def _longest(results: Iterable[AttemptResult]) -> dict[str, tuple[float, int]]:
