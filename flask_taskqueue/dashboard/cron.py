@@ -38,23 +38,24 @@ def page(runtime: Runtime) -> Page:
     )
 
 
-def pause(runtime: Runtime, name: str) -> PlannedAction:
+def pause(runtime: Runtime) -> PlannedAction:
     """Stop the schedule from firing."""
+    chosen = _chosen(runtime)
     return PlannedAction(
-        "pause-cron",
-        name,
-        partial(entry(runtime, name).pause, by=g.taskqueue_access.user or NOBODY),
+        "pause-cron", chosen.name, partial(chosen.pause, by=g.taskqueue_access.user or NOBODY)
     )
 
 
-def resume(runtime: Runtime, name: str) -> PlannedAction:
+def resume(runtime: Runtime) -> PlannedAction:
     """Let the schedule fire again."""
-    return PlannedAction("resume-cron", name, entry(runtime, name).resume)
+    chosen = _chosen(runtime)
+    return PlannedAction("resume-cron", chosen.name, chosen.resume)
 
 
-def run(runtime: Runtime, name: str) -> PlannedAction:
+def run(runtime: Runtime) -> PlannedAction:
     """Add the schedule's task now."""
-    return PlannedAction("run-cron", name, entry(runtime, name).run_now)
+    chosen = _chosen(runtime)
+    return PlannedAction("run-cron", chosen.name, chosen.run_now)
 
 
 def add(runtime: Runtime) -> PlannedAction:
@@ -75,16 +76,25 @@ def add(runtime: Runtime) -> PlannedAction:
     return PlannedAction("add-cron", f"{name}: {text}", partial(add_entry, runtime, declared, None))
 
 
-def change(runtime: Runtime, name: str) -> PlannedAction:
+def change(runtime: Runtime) -> PlannedAction:
     """Change when an added schedule fires; an empty field stays as it is."""
-    text, timezone = _field("schedule"), _field("timezone")
-    do = partial(entry(runtime, name).change, text or None, timezone=timezone or None)
-    return PlannedAction("change-cron", f"{name}: {text} {timezone}".rstrip(), do)
+    chosen, text, timezone = _chosen(runtime), _field("schedule"), _field("timezone")
+    do = partial(chosen.change, text or None, timezone=timezone or None)
+    return PlannedAction("change-cron", f"{chosen.name}: {text} {timezone}".rstrip(), do)
 
 
-def delete(runtime: Runtime, name: str) -> PlannedAction:
+def delete(runtime: Runtime) -> PlannedAction:
     """Delete an added schedule."""
-    return PlannedAction("delete-cron", name, entry(runtime, name).delete)
+    chosen = _chosen(runtime)
+    return PlannedAction("delete-cron", chosen.name, chosen.delete)
+
+
+def _chosen(runtime: Runtime) -> ScheduleEntry:
+    """Return the schedule that the form names.
+
+    The name may hold slashes and dots, which servers and browsers rewrite in the path of a URL.
+    """
+    return entry(runtime, _field("name"))
 
 
 def _field(name: str) -> str:

@@ -387,7 +387,8 @@ def test_no_request_is_an_error_of_the_server(opened: Open, access: str) -> None
         ("GET", "/taskqueue/tasks?q=%00", {}),
         ("GET", "/taskqueue/tasks.json?queue=a%00b&url=%00", {}),
         ("GET", "/taskqueue/tasks?q=\xff", {}),
-        ("POST", "/taskqueue/cron/a%00b/run", {}),
+        ("POST", "/taskqueue/cron/run", {"data": {"name": "a\0b"}}),
+        ("POST", "/taskqueue/queues/a%00b/pause", {}),
         ("GET", "/taskqueue/tasks/" + "%00" * 26, {}),
     ],
 )

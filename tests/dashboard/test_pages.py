@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from html.parser import HTMLParser
 from typing import Any
+from urllib.parse import urljoin
 
 import pytest
 
@@ -110,15 +112,34 @@ def test_schedules_are_shown_paused_and_run(on_file: Open) -> None:
     client = one.app.test_client()
     (line,) = twin(one, "cron")["schedules"]
     assert (line["name"], len(line["next_runs"])) == ("nightly", 5)
-    client.post("/taskqueue/cron/nightly/run")
+    client.post("/taskqueue/cron/run", data={"name": "nightly"})
     one.tasks.drain()
     assert twin(one, "cron")["schedules"][0]["last_state"] == "succeeded"
-    client.post("/taskqueue/cron/nightly/pause")
+    client.post("/taskqueue/cron/pause", data={"name": "nightly"})
     assert one.tasks.get_schedule("nightly").is_paused
     assert "Resume nightly" in client.get("/taskqueue/cron").text
-    client.post("/taskqueue/cron/nightly/resume")
+    client.post("/taskqueue/cron/resume", data={"name": "nightly"})
     assert not one.tasks.get_schedule("nightly").is_paused
-    assert client.post("/taskqueue/cron/none/run").status_code == 404
+    assert client.post("/taskqueue/cron/run", data={"name": "none"}).status_code == 404
+
+
+@pytest.mark.parametrize("name", ["/fine", "a/../fine", "a//b", "..", "?a#b%2f"])
+def test_a_button_acts_on_the_schedule_beside_it(on_file: Open, name: str) -> None:
+    """Whatever its name: those of cron.yaml are URLs, and servers and browsers rewrite paths."""
+    one = on_file()
+    for each in (name, "fine", "a/b"):
+        one.tasks.schedule(each, "/fine", "every day 03:00")
+    client = one.app.test_client()
+    button = f'aria-label="Pause {name}"'
+    before = client.get("/taskqueue/cron").text.partition(button)[0]
+    form = before.rpartition("<form")[2]
+    path = re.search(r'action="([^"]*)"', form)
+    assert path is not None
+    assert urljoin("http://localhost/taskqueue/cron", path[1]) == f"http://localhost{path[1]}"
+    data = dict(re.findall(r'name="([^"]*)" value="([^"]*)"', form))
+    assert client.post(path[1], data=data).status_code == 303
+    paused = [line["name"] for line in twin(one, "cron")["schedules"] if line["paused_at"]]
+    assert paused == [name]
 
 
 def test_schedules_are_added_changed_and_deleted(on_file: Open) -> None:
@@ -131,7 +152,7 @@ def test_schedules_are_added_changed_and_deleted(on_file: Open) -> None:
     assert client.post("/taskqueue/cron/add", data=form).status_code == 303
     assert "Delete hot" in client.get("/taskqueue/cron").text
     when = {"schedule": "0 4 * * *", "timezone": "Europe/Berlin"}
-    client.post("/taskqueue/cron/hot/change", data=when)
+    client.post("/taskqueue/cron/change", data={"name": "hot", **when})
     hot = one.tasks.get_schedule("hot")
     assert (hot.text, hot.timezone, hot.added_at is None) == (*when.values(), False)
     for path, data, words in (
@@ -140,12 +161,12 @@ def test_schedules_are_added_changed_and_deleted(on_file: Open) -> None:
         ("add", form | {"name": "cold", "json": "{"}, "the JSON body cannot be read"),
         ("add", form | {"name": "cold", "url": " "}, "the schedule has no URL"),
         ("add", form | {"name": "cold", "schedule": "at times"}, "at times"),
-        ("nightly/change", when, "is declared in the code"),
-        ("nightly/delete", {}, "is declared in the code"),
+        ("change", when | {"name": "nightly"}, "is declared in the code"),
+        ("delete", {"name": "nightly"}, "is declared in the code"),
     ):
         refused = client.post(f"/taskqueue/cron/{path}", data=data)
         assert (400 <= refused.status_code < 500, words in refused.text) == (True, True), path
-    client.post("/taskqueue/cron/hot/delete")
+    client.post("/taskqueue/cron/delete", data={"name": "hot"})
     assert [line["name"] for line in twin(one, "cron")["schedules"]] == ["nightly"]
     done = [entry["action"] for entry in twin(one, "system")["audit"]]
     assert done == ["delete-cron", "change-cron", "add-cron"]
