@@ -52,7 +52,9 @@ METRICS = (
         "From a task's eta to the start of its first attempt.",
         ("queue",),
     ),
-    Metric("taskqueue_queue_paused", "gauge", "1 if the queue is paused.", ("queue",)),
+    Metric(
+        "taskqueue_queue_paused", "gauge", "1 if the queue is paused, or its rate is 0.", ("queue",)
+    ),
     Metric(
         "taskqueue_queue_rate_limit",
         "gauge",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from flask_taskqueue import ConfigurationError, PermanentFailure, attempt_finished
+from flask_taskqueue.appengine import taskqueue as app_engine
 from flask_taskqueue.core.metrics import METRICS
 from flask_taskqueue.testing import TaskQueueTester
 from tests.apps import Bench, bench
@@ -296,6 +298,25 @@ def test_settings_that_cannot_be_used_are_refused(
         pass
 
 
+def test_what_waits_on_purpose_is_not_late(database: TestDatabase) -> None:
+    """A rate of 0 is a pause, and tasks of a pull queue wait for no dispatcher."""
+    queues = {"none": {"rate": "0"}, "pull": {"mode": "pull"}, "open": {}}
+    with bench(database.url, **METRICS_ON, TASKQUEUE_QUEUES=queues) as one:
+        one.tasks.worker("/w")(lambda: None)
+        for queue in ("none", "open"):
+            one.tasks.add("/w", queue=queue)
+        app_engine.add(method="PULL", payload="x", queue_name="pull")
+        time.sleep(0.01)
+        found = scrape(one)
+        paused = {name: found["taskqueue_queue_paused", name] for name in queues}
+        assert paused == {"none": 1, "pull": 0, "open": 0}
+        assert found["taskqueue_tasks", "none", "paused"] == 1
+        assert found["taskqueue_tasks", "none", "due"] == 0
+        assert found["taskqueue_tasks", "pull", "due"] == 1
+        assert found["taskqueue_oldest_due_seconds", "pull"] == 0
+        assert found["taskqueue_oldest_due_seconds", "open"] > 0
+
+
 def test_a_reply_of_a_lost_lease_is_counted_as_late(sqlite_database: TestDatabase) -> None:
     """And not as what it would have been."""
     with bench(sqlite_database.url, **METRICS_ON) as one:
@@ -308,4 +329,6 @@ def test_a_reply_of_a_lost_lease_is_counted_as_late(sqlite_database: TestDatabas
         assert seen == [True]
         assert found["taskqueue_attempts_total", "default", "late", "none"] == 1
         assert found["taskqueue_attempts_total", "default", "success", "2xx"] == 0
+        hour = one.tasks.queue("default").statistics()
+        assert (hour.executed_last_hour, hour.failed_last_hour) == (0, 0)
         assert found["taskqueue_enqueued_total", "default"] == 1

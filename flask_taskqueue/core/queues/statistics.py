@@ -14,12 +14,12 @@ class QueueStatistics:
     the engine of the queue). ``waiting_for_key`` of the scheduled ones wait for a key.
     ``oldest_eta`` is when the first of the scheduled ones is or was due.
     ``succeeded``, ``dead`` and ``cancelled`` count the tasks that are kept.
-    ``executed_last_minute`` and ``executed_last_hour`` count attempts, in steps of ten seconds;
-    ``failed_last_hour`` counts those that failed. ``rate`` (tasks per second), ``bucket_size`` and
-    ``max_concurrent`` are the limits, ``rate_per_key`` and ``bucket_size_per_key`` those of each
-    rate key; ``enforced_rate`` is below the rate while the app's own
-    routes ask for less (503 or 429, with Retry-After). None means no limit. The ``mode`` is "push",
-    or "pull" for a queue whose tasks are leased.
+    ``executed_last_minute`` and ``executed_last_hour`` count attempts, in steps of ten seconds, but
+    not those whose result came too late to count; ``failed_last_hour`` counts those that failed.
+    ``rate`` (tasks per second), ``bucket_size`` and ``max_concurrent`` are the limits,
+    ``rate_per_key`` and ``bucket_size_per_key`` those of each rate key; ``enforced_rate`` is below
+    the rate while the app's own routes ask for less (503 or 429, with Retry-After). None means no
+    limit. The ``mode`` is "push", or "pull" for a queue whose tasks are leased.
     """
 
     queue: str

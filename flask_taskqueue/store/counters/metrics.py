@@ -67,12 +67,14 @@ class Metrics:
         later = counts.scheduled
         looked_at, tried = self._retrying(connection, row.name) if later else (0, 0)
         retrying = min(tried, later)
+        is_pulled = row.mode == "pull"
+        waits_since = None if is_pulled else row.waits_since  # for no dispatcher
         return QueueMetrics(
             queue=row.name,
             counts=replace(counts, retrying=retrying, scheduled=later - retrying),
             capped=looked_at >= LOOKED_AT,
-            oldest_due=0 if row.waits_since is None else max(0, row.now - row.waits_since),
-            paused=row.paused_at is not None,
+            oldest_due=0 if waits_since is None else max(0, row.now - waits_since),
+            paused=row.paused_at is not None or (row.rate == 0 and not is_pulled),
             rate=row.rate,
             measures={name: getattr(row, name) for name in MEASURES},
         )

@@ -126,7 +126,7 @@ def exact_counts(
         if column.name != "queue"
     ]
     statement = sa.select(
-        queue.c.name, queue.c.paused_at, queue.c.rate, now.label("now"), *columns
+        queue.c.name, queue.c.paused_at, queue.c.rate, queue.c.mode, now.label("now"), *columns
     ).select_from(joined)
     statement = statement.where(queue.c.deleted_at.is_(None))
     if queues is not None:

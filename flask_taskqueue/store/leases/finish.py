@@ -170,10 +170,12 @@ def _counts(transitions: Sequence[Transition]) -> dict[str, Counts]:
 
 
 def _count_attempt(counts: Counts, transition: Transition, measure: str) -> None:
+    counts[measure] += 1
+    if measure == "late":  # it neither succeeded nor failed, or was counted as a crash
+        return
     counts["attempts"] += 1
     counts["failures"] += transition.failed
-    counts[measure] += 1
-    if measure in ("crash", "late"):
+    if measure == "crash":
         return
     _observe(counts, DURATIONS, "duration_micros", duration_micros(transition.duration))
     record = transition.record
