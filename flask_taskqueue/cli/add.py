@@ -172,5 +172,5 @@ def _text(argument: str) -> str:
 def _document(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise click.UsageError(f"--json-body is not valid JSON: {error}") from error

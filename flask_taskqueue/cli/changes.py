@@ -16,7 +16,7 @@ from ..api.bulk import change_matching, forget_matching
 from ..api.queue import Queue
 from ..api.tasks import Tasks
 from ..core.errors import BadTaskStateError
-from ..core.names import first_id
+from ..core.names import first_id, task_id
 from ..core.states import State
 from ..core.times import duration, plural, to_micros
 from ..engine.maintenance import Retention, tombstones_of
@@ -76,7 +76,11 @@ def _command(verb: _Verb, help_text: str) -> click.Command:
         chosen = replace(verb, change=partial(verb.change, force=True)) if force else verb
         if task_ids:
             ids = list(dict.fromkeys(task_id_of(runtime, task_id) for task_id in task_ids))
-            matched, changed = len(ids), 0 if dry_run else _change_each(runtime, chosen, ids)
+            matched, changed = (
+                (_matching(runtime, verb, Filter(ids=ids)), 0)
+                if dry_run
+                else (len(ids), _change_each(runtime, chosen, ids))
+            )
         else:
             matched, changed = _change_all(runtime, verb, task_filter or Filter(), dry_run, yes)
         if not matched and not as_json:
@@ -115,16 +119,21 @@ def _change_each(runtime: Runtime, verb: _Verb, ids: Sequence[str]) -> int:
 def _change_all(
     runtime: Runtime, verb: _Verb, task_filter: Filter, dry_run: bool, yes: bool
 ) -> tuple[int, int]:
-    matched = runtime.store.read(
-        lambda connection: runtime.store.tasks.count(connection, task_filter, verb.action)
-    )
+    asked_for = replace(task_filter, before=task_id())  # what is added meanwhile is not
+    matched = _matching(runtime, verb, asked_for)
     if not matched or dry_run:
         return matched, 0
     question = verb.present.format(plural(matched, "task"))
     confirm(f"This will {question}. Continue?", yes=yes)
     subject = subject_of_filter(runtime, task_filter)
     with progress(matched, verb.name) as on_progress, logged(runtime, verb.logged, subject):
-        return matched, change_matching(runtime, verb.action, task_filter, on_progress)
+        return matched, change_matching(runtime, verb.action, asked_for, on_progress)
+
+
+def _matching(runtime: Runtime, verb: _Verb, task_filter: Filter) -> int:
+    return runtime.store.read(
+        lambda connection: runtime.store.tasks.count(connection, task_filter, verb.action)
+    )
 
 
 requeue: click.Command = _command(
@@ -247,9 +256,14 @@ def purge(
 def _purge_filter(
     runtime: Runtime, queue: str, state: str | None, older_than: timedelta | None
 ) -> Filter:
-    """Return the filter that purge's options make. Raises `UnknownQueueError`."""
+    """Return the filter that purge's options make. Raises `UnknownQueueError`.
+
+    Without a time it matches what has been added until now.
+    """
     cutoff = (
-        None if older_than is None else first_id(max(0, to_micros(datetime.now(UTC) - older_than)))
+        task_id()
+        if older_than is None
+        else first_id(max(0, to_micros(datetime.now(UTC) - older_than)))
     )
     return Filter(
         state=None if state is None else State(state),

@@ -80,6 +80,7 @@ def test_a_second_task_of_a_key_is_told(console: Console) -> None:
         (["/work", "-p", "what"], 2),
         (["/work", "-H", "X-Kind"], 2),
         (["/work", "--json-body", "{"], 2),
+        (["/work", "--json-body", "[" * 100_000], 2),
         (["/work", "--in", "soon"], 2),
         (["/work", "--eta", "2031-01-01T00:00:00"], 2),
         (["/work", "--queue", "none"], 3),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from typing import Any
 
 import click
 import pytest
@@ -227,6 +228,33 @@ def test_everything_that_matches_is_asked_for_first(console: Console) -> None:
     assert console.run("requeue", "--all", "--yes").stdout == "Requeued 1 task.\n"
     nothing = console.run("requeue", "--all", "--yes")
     assert (nothing.exit_code, nothing.stdout, nothing.stderr) == (0, "", "No tasks match.\n")
+
+
+@pytest.mark.parametrize("words", [["delete", "--all"], ["purge", "mail"]])
+def test_what_is_added_while_it_asks_is_left_alone(
+    console: Console, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    """It changes no more than it has counted."""
+    tasks = [console.add(countdown=60)]
+
+    def answer(*_: Any, **__: Any) -> bool:
+        tasks.append(console.add(countdown=60))
+        return True
+
+    monkeypatch.setattr("click.confirm", answer)
+    assert console.run(*words).exit_code == 0
+    assert [console.state(task) for task in tasks] == ["cancelled", "scheduled"]
+
+
+def test_a_dry_run_counts_what_would_be_changed(console: Console) -> None:
+    """Of the tasks that are named, only those in a state that the command changes."""
+    dead = console.bench.run(console.add("bad"))
+    waiting = console.add(countdown=60)
+    ids = (dead.id, waiting.id)
+    for command in ("requeue", "run-now", "delete"):
+        assert console.json(command, *ids, "--dry-run")["matched"] == 1, command
+    assert console.run("requeue", waiting.id, "--dry-run").stderr == "No tasks match.\n"
+    assert [console.state(task) for task in (dead, waiting)] == ["dead", "scheduled"]
 
 
 def test_more_than_fit_into_one_transaction_are_changed(console: Console) -> None:
