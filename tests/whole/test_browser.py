@@ -340,6 +340,50 @@ def test_pages_refresh_themselves_but_not_while_somebody_types(
         page.get_by_label("Theme").select_option("")
 
 
+def test_what_the_script_shows_and_what_is_marked_outlive_a_refresh(
+    browser: Browser, shop: Shop
+) -> None:
+    """The box that selects all stays; a text that is being copied stays marked."""
+    with visit(browser, viewport=DESKTOP) as page:
+        page.goto(shop.url("tasks"))
+        with shop.site.app.app_context():
+            new = shop.tasks.add("/fine")
+        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+        expect(page.locator("table")).to_contain_text(new.id)
+        page.get_by_label("Select all on this page").check()
+        page.goto(shop.url("tasks/{dead}"))
+        page.locator("p.error").select_text()
+        marked = page.evaluate("getSelection().toString()")
+        with page.expect_response(lambda reply: reply.url == page.url):
+            page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+        page.wait_for_timeout(300)
+        assert marked
+        assert page.evaluate("getSelection().toString()") == marked
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE])
+def test_no_long_word_makes_a_page_wider_than_the_screen(
+    browser: Browser, tmp_path: Path, size: Any
+) -> None:
+    """As long as the queue takes it: names, keys, headers and errors."""
+    long, word = "q" * 100, "w" * 1000
+    database = TestDatabase("sqlite", f"sqlite:///{tmp_path / 'long.db'}")
+    with (
+        application(database, TASKQUEUE_QUEUES={long: {}}) as one,
+        served(one.app) as site,
+        visit(browser, viewport=size) as page,
+    ):
+        one.tasks.schedule(long, "/fine", "every day 03:00", description=word)
+        found = [
+            one.tasks.add("/hopeless", {"why": word}, queue=long),
+            one.tasks.add("/fine", queue=long, name="n" * 500, headers={"X-Word": word}),
+        ]
+        one.tasks.drain()
+        for path in (*PAGES[:-2], *(f"tasks/{task.id}" for task in found)):
+            page.goto(f"{site.address}/taskqueue/{path}")
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
+
+
 def test_it_works_without_a_script(browser: Browser, shop: Shop) -> None:
     """Every page shows, and an action acts."""
     with visit(browser, viewport=DESKTOP, java_script_enabled=False) as page:

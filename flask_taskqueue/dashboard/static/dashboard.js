@@ -6,6 +6,7 @@
   const store = (key, value) => { try { localStorage.setItem(key, value); } catch { /* storage is off */ } };
   const setTheme = (theme) => { if (theme) root.dataset.theme = theme; else delete root.dataset.theme; };
   setTheme(stored("taskqueue.theme"));
+  root.dataset.script = ""; // shows what works with this script only, also in parts that are refreshed
 
   // As core.humanize writes them: two units where the first is small.
   const units = [["d", 86400], ["h", 3600], ["m", 60], ["s", 1]];
@@ -24,7 +25,8 @@
     for (const time of document.querySelectorAll("time[datetime]")) time.textContent = relative(new Date(time.dateTime));
   };
 
-  const isBusy = (part) => part.contains(document.activeElement) || part.querySelector("details.menu[open], input:checked:not([type=hidden])");
+  const isMarked = (part) => !getSelection().isCollapsed && getSelection().containsNode(part, true);
+  const isBusy = (part) => part.contains(document.activeElement) || isMarked(part) || part.querySelector("details.menu[open], input:checked:not([type=hidden])");
   async function refresh() {
     const active = document.activeElement;
     if (document.hidden || document.querySelector("dialog[open], [data-still]") || (active.matches("input, textarea, select") && active.id !== "poll")) return;
@@ -102,7 +104,6 @@
   }
 
   function start() {
-    for (const one of document.querySelectorAll(".script-only")) one.hidden = false;
     const poll = document.getElementById("poll");
     const theme = document.getElementById("theme");
     const chosen = stored("taskqueue.poll");
