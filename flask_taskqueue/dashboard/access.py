@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from flask import Request
@@ -67,7 +68,8 @@ def opens_by_link(runtime: Runtime) -> bool:
 def _permissions(runtime: Runtime, request: Request) -> frozenset[str]:
     settings = runtime.settings
     if settings.dashboard_access is not None:
-        return _granted(asked(settings.dashboard_access, "TASKQUEUE_DASHBOARD_ACCESS"))
+        granted = partial(_granted, settings.dashboard_access)
+        return asked(granted, "TASKQUEUE_DASHBOARD_ACCESS") or frozenset()
     if settings.dashboard_username is not None:
         return PERMISSIONS if _knows_password(settings, request) else frozenset()
     return (
@@ -77,7 +79,8 @@ def _permissions(runtime: Runtime, request: Request) -> frozenset[str]:
     )
 
 
-def _granted(answer: Any) -> frozenset[str]:
+def _granted(access: Callable[[], Any]) -> frozenset[str]:
+    answer = access()
     if answer is True or answer == "all":
         return PERMISSIONS
     if answer == "read":
@@ -111,10 +114,14 @@ def _knows_password(settings: Settings, request: Request) -> bool:
     return all([is_same(sent, expected or "") for sent, expected in pairs])
 
 
+def _named(user: Callable[[], Any]) -> str | None:
+    answer = user()
+    return None if answer is None else str(answer)[:100]
+
+
 def _user(settings: Settings, request: Request) -> str | None:
     if settings.dashboard_user is not None:
-        answer = asked(settings.dashboard_user, "TASKQUEUE_DASHBOARD_USER")
-        return None if answer is None else str(answer)[:100]
+        return asked(partial(_named, settings.dashboard_user), "TASKQUEUE_DASHBOARD_USER")
     return (
         request.authorization.username
         if settings.dashboard_username is not None and request.authorization is not None

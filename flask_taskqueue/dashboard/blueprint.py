@@ -27,7 +27,7 @@ from ..web.access import COOKIE, PARAMETER, has_link, is_forged
 from . import cron, errors, handlers, overview, queues, saved, system, task, tasks
 from .access import Access, access_of, opens_by_link, refuse_illegible
 from .audit import carry_out
-from .rendering import CompletedAction, Page, PlannedAction, respond, wants_json
+from .rendering import CompletedAction, Page, PlannedAction, respond, root_path, wants_json
 
 NAME = "taskqueue_dashboard"
 _TASK = "<string(length=26):task_id>"
@@ -167,9 +167,13 @@ def _closed(access: Access, *, by_link: bool) -> HTTPException:
 def _keep_key(key: str) -> BaseResponse:
     """Keep the key of the link in a cookie, and redirect to an address without it."""
     response = redirect(url_for(f"{NAME}.overview"), 303)
-    path = url_for(f"{NAME}.overview").rstrip("/") or "/"
     response.set_cookie(
-        COOKIE, key, path=path, secure=request.is_secure, httponly=True, samesite="Lax"
+        COOKIE,
+        key,
+        path=root_path().rstrip("/"),
+        secure=request.is_secure,
+        httponly=True,
+        samesite="Lax",
     )
     return response
 
@@ -201,7 +205,7 @@ def _action_view(
 
 def _next_url(done: CompletedAction) -> str:
     """Return the page to show next, with what was done; it is never on another site."""
-    root = url_for(f"{NAME}.overview")
+    root = root_path()
     asked = done.target or request.form.get("back", "")
     try:
         parts = urlsplit(asked)

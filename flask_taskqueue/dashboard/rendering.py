@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
+from urllib.parse import urlsplit
 
 from flask import Response, g, request, url_for
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -193,6 +194,11 @@ class Page:
     data: Mapping[str, Any]
     extra: Mapping[str, Any] | None = None
     status: int = 200
+
+
+def root_path() -> str:
+    """Return the path of the dashboard, without what the app's ``url_defaults`` add to its URL."""
+    return urlsplit(url_for(".overview")).path
 
 
 def wants_json() -> bool:

@@ -13,6 +13,7 @@ from werkzeug.exceptions import BadRequest
 from werkzeug.wrappers import Response as BaseResponse
 
 from ..api.audit import printable
+from .rendering import root_path
 from .selection import FIELDS
 
 _COOKIE = "taskqueue_filters"
@@ -83,7 +84,7 @@ def _answer(filters: Sequence[SavedFilter], shown: Mapping[str, Any], did: str) 
         _COOKIE,
         text,
         max_age=_YEAR,
-        path=url_for(".overview").rstrip("/") or "/",
+        path=root_path().rstrip("/"),
         secure=request.is_secure,
         httponly=True,
         samesite="Lax",

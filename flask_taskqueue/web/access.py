@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 from flask import Request
@@ -22,8 +22,10 @@ _logger = get_logger()
 PARAMETER = "key"
 COOKIE = "taskqueue_dashboard"
 
+Answer = TypeVar("Answer")
 
-def asked(function: Callable[[], Any], key: str) -> Any:
+
+def asked(function: Callable[[], Answer], key: str) -> Answer | None:
     """Return what a function of the application says, or None if it fails.
 
     ``key`` is the setting that holds the function. An error of any kind is logged and lets nobody

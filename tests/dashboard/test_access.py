@@ -60,6 +60,7 @@ def raising() -> bool:
         lambda: "write",
         lambda: {"views"},
         lambda: 1.5,
+        lambda: [["view"]],
         raising,
     ],
 )
@@ -73,6 +74,33 @@ def test_whoever_is_given_nothing_gets_nothing(on_file: Open, answer: Any) -> No
     assert len(found) >= 5
     for method, path, _ in found:
         assert client.open(path, method=method).status_code == 403, path
+
+
+def test_a_name_that_cannot_be_told_is_nobodys(on_file: Open) -> None:
+    """An error in the function that names the user, or in the name, closes nothing."""
+
+    class Detached:
+        def __str__(self) -> str:
+            raise LookupError("the session of this user is over")
+
+    client = on_file(TASKQUEUE_DASHBOARD_USER=Detached).app.test_client()
+    assert client.get("/taskqueue/").status_code == 200
+    assert client.post("/taskqueue/queues/default/pause").status_code == 303
+    assert client.get("/taskqueue/system.json").get_json()["audit"][0]["who"] is None
+
+
+def test_what_the_application_adds_to_urls_does_no_harm(on_file: Open) -> None:
+    """Its ``url_defaults`` add a query; an action leads back, and cookies reach the dashboard."""
+    app = on_file(TASKQUEUE_DASHBOARD_ACCESS=None, DEBUG=True).app
+    app.url_defaults(lambda _, values: values.setdefault("language", "de"))
+    client = app.test_client()
+    key = link_keys(app.extensions["taskqueue"])[0]
+    opened = client.get("/taskqueue/", query_string={"key": key})
+    assert "Path=/taskqueue;" in opened.headers["Set-Cookie"]
+    done = client.post("/taskqueue/queues/default/pause", data={"back": "/taskqueue/queues"})
+    assert done.location == "/taskqueue/queues?did=pause&count=1"
+    saved = client.post("/taskqueue/tasks/filters", data={"name": "dead", "state": "dead"})
+    assert "Path=/taskqueue;" in saved.headers["Set-Cookie"]
 
 
 def test_without_settings_it_is_closed(on_file: Open) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from flask import abort, redirect
 from prometheus_client.parser import text_string_to_metric_families
 
 from flask_taskqueue import ConfigurationError, PermanentFailure, attempt_finished
@@ -315,6 +316,21 @@ def test_what_waits_on_purpose_is_not_late(database: TestDatabase) -> None:
         assert found["taskqueue_tasks", "pull", "due"] == 1
         assert found["taskqueue_oldest_due_seconds", "pull"] == 0
         assert found["taskqueue_oldest_due_seconds", "open"] > 0
+
+
+def test_a_login_before_the_metrics_is_none_before_health(
+    sqlite_database: TestDatabase,
+) -> None:
+    """It hides the details of health, which anybody may ask for, and nothing else."""
+
+    def login() -> None:
+        abort(redirect("/login"))
+
+    with bench(sqlite_database.url, TASKQUEUE_METRICS=True, TASKQUEUE_METRICS_ACCESS=login) as one:
+        client = one.app.test_client()
+        assert client.get(URL).location == "/login"
+        health = client.get("/taskqueue/health/dispatcher")
+        assert (health.status_code, health.get_json()["status"]) == (503, "failing")
 
 
 def test_a_reply_of_a_lost_lease_is_counted_as_late(sqlite_database: TestDatabase) -> None:
