@@ -194,9 +194,11 @@ def test_everything_that_matches_is_changed(opened: Open) -> None:
     assert "scheduled tasks" in client.get("/taskqueue/system").text
     store = one.store
     one.tasks.add("/fine", queue="mail")
+    later = one.tasks.add("/fine", countdown=1800)  # than all that matched
     while carry_on(store):
         pass
     assert listed(one)["counts"]["cancelled"] == 150
+    assert one.tasks.get(later.id).state == "scheduled"
     assert listed(one)["counts"]["due"] == 1
     (bulk,) = client.get("/taskqueue/system.json").get_json()["bulks"]
     assert (bulk["changed"], bulk["looked_at"], bulk["total"]) == (130, 130, 130)

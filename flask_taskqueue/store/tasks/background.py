@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -52,19 +52,22 @@ class BulkChanges:
     ) -> str:
         """Begin to change the tasks of a list that match; return the id of the change.
 
-        ``label`` describes these tasks to people; ``total`` is their number, if it is known.
+        It may wait for a dispatcher; tasks that are added meanwhile are left alone. ``label``
+        describes these tasks to people; ``total`` is their number, if it is known.
         """
+        bulk_id = task_id()
         row: dict[str, Any] = {
-            "id": task_id(),
+            "id": bulk_id,
             "created_at": self._now,
             "created_by": by,
             "action": action.value,
             "kind": kind.value,
             "told": label,
         }
-        row |= {"wanted": pack(filter, visible), "total": total, "looked_at": 0, "changed": 0}
+        wanted = pack(replace(filter, before=bulk_id), visible)
+        row |= {"wanted": wanted, "total": total, "looked_at": 0, "changed": 0}
         connection.execute(sa.insert(self._bulk).values(row))
-        return str(row["id"])
+        return bulk_id
 
     def latest(self, connection: sa.Connection, limit: int) -> list[sa.Row[Any]]:
         """Return the latest bulk changes, the latest first."""
