@@ -210,6 +210,17 @@ def attempt_document(row: sa.Row[Any], encryption: Encryption) -> dict[str, Any]
     body = body_document(encryption.decrypt(bytes(row.reply_body or b"")))
     headers, truncated = shown_headers(encryption.decrypt_text(row.reply_headers))
     return {
+        **attempt_facts(row),
+        "reply_headers": headers,
+        "traceback": encryption.decrypt_text(row.traceback),
+        **{f"reply_{key}": value for key, value in body.items()},
+        "reply_truncated": truncated,
+    }
+
+
+def attempt_facts(row: sa.Row[Any]) -> dict[str, Any]:
+    """Return what is known of an attempt that has ended beside its reply."""
+    return {
         "number": row.number,
         "started_at": to_datetime(row.started_at),
         "finished_at": to_datetime(row.finished_at),
@@ -218,10 +229,6 @@ def attempt_document(row: sa.Row[Any], encryption: Encryption) -> dict[str, Any]
         "status": row.status,
         "error": row.error,
         "held_by": row.held_by,
-        "reply_headers": headers,
-        "traceback": encryption.decrypt_text(row.traceback),
-        **{f"reply_{key}": value for key, value in body.items()},
-        "reply_truncated": truncated,
     }
 
 

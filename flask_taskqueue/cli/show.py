@@ -12,6 +12,7 @@ from flask.cli import with_appcontext
 
 from .. import diagnosis
 from ..api.tasks import Tasks
+from ..core.errors import DecryptionError
 from ..core.json_text import shown_json
 from ..core.states import Record
 from ..core.tasks.request import curl
@@ -22,6 +23,7 @@ from ..runtime import Runtime
 from .options import current_runtime, json_option, utc_option
 from .output import (
     attempt_document,
+    attempt_facts,
     chatter,
     echo,
     echo_json,
@@ -49,21 +51,22 @@ def show(task_id: str, attempts: bool, as_curl: bool, as_json: bool, in_utc: boo
     runtime = current_runtime()
     chosen = task_id_of(runtime, task_id)
     with runtime.store.reading() as connection:
-        record = runtime.encryption.decrypt_record(runtime.store.search.get(connection, chosen))
+        record = runtime.store.search.get(connection, chosen)
         ended = runtime.store.finished_tasks.attempts(connection, chosen)
     if as_curl:
         _show_curl(runtime, record)
     elif as_json:
         _show_json(runtime, record, ended if attempts else None)
     else:
-        _show_lines(runtime, record, in_utc)
+        _show_lines(_facts(runtime, record, in_utc) | _request(runtime, record))
         if attempts and ended:
             echo()
-            _show_attempts(runtime, ended)
+            _show_attempts(ended)
         _show_traceback(runtime, ended)
 
 
 def _show_curl(runtime: Runtime, record: Record) -> None:
+    record = runtime.encryption.decrypt_record(record)
     url = record.url if record.target is None else record.target + record.url
     if not is_absolute(url):
         url = urljoin(runtime.settings.base_url or "http://127.0.0.1:5000", url)
@@ -72,6 +75,7 @@ def _show_curl(runtime: Runtime, record: Record) -> None:
 
 
 def _show_json(runtime: Runtime, record: Record, ended: list[sa.Row[Any]] | None) -> None:
+    record = runtime.encryption.decrypt_record(record)
     document = {
         **task_document(Task.of(record, Tasks.of(runtime))),
         "request": request_document(record),
@@ -81,33 +85,41 @@ def _show_json(runtime: Runtime, record: Record, ended: list[sa.Row[Any]] | None
     echo_json(document)
 
 
-def _show_lines(runtime: Runtime, record: Record, in_utc: bool) -> None:
-    task = Task.of(record, Tasks.of(runtime))
-    request = request_document(record)
-    body = (
-        request["body"]
-        if request["body"] is not None
-        else f"{len(record.shown_body)} bytes that are not text"
-    )
-    lines = {
-        **_facts(runtime, task, record.target, in_utc),
-        **{f"header {name}": value for name, value in request["headers"].items()},
-        "body": body
-        if len(body) <= _BODY_SHOWN
-        else f"{body[:_BODY_SHOWN]}… ({len(record.shown_body)} bytes)",
-    }
+def _show_lines(lines: dict[str, Any]) -> None:
+    """Print what a task has, without what it does not have."""
     shown = {label: str(value) for label, value in lines.items() if value not in (None, "")}
     width = max(map(len, shown))
     for label, value in shown.items():
         echo(f"{label.ljust(width)}  {value}")
 
 
-def _facts(runtime: Runtime, task: Task, target: str | None, in_utc: bool) -> dict[str, Any]:
+def _request(runtime: Runtime, record: Record) -> dict[str, Any]:
+    """Return the lines about a task's headers and body, or why they cannot be shown."""
+    try:
+        record = runtime.encryption.decrypt_record(record)
+    except DecryptionError as error:
+        return {"body": f"cannot be shown: {error}"}
+    request = request_document(record)
+    body = (
+        request["body"]
+        if request["body"] is not None
+        else f"{len(record.shown_body)} bytes that are not text"
+    )
+    return {
+        **{f"header {name}": value for name, value in request["headers"].items()},
+        "body": body
+        if len(body) <= _BODY_SHOWN
+        else f"{body[:_BODY_SHOWN]}… ({len(record.shown_body)} bytes)",
+    }
+
+
+def _facts(runtime: Runtime, record: Record, in_utc: bool) -> dict[str, Any]:
     """Return the lines about a task itself by their labels; None for what it does not have."""
+    task = Task.of(record, Tasks.of(runtime))
     return {
         "task": task.id,
         "name": task.name,
-        "request": f"{task.method} {target or ''}{task.url}",
+        "request": f"{task.method} {record.target or ''}{task.url}",
         "queue": f"{task.queue}, priority {task.priority}",
         "state": task.state.value,
         "why": " ".join(diagnosis.why(runtime, task.id).sentences),
@@ -130,7 +142,7 @@ def _facts(runtime: Runtime, task: Task, target: str | None, in_utc: bool) -> di
     }
 
 
-def _show_attempts(runtime: Runtime, ended: list[sa.Row[Any]]) -> None:
+def _show_attempts(ended: list[sa.Row[Any]]) -> None:
     rows = [
         (
             str(attempt["number"]),
@@ -141,7 +153,7 @@ def _show_attempts(runtime: Runtime, ended: list[sa.Row[Any]]) -> None:
             attempt["held_by"] or "-",
             attempt["error"] or "",
         )
-        for attempt in (attempt_document(row, runtime.encryption) for row in ended)
+        for attempt in map(attempt_facts, ended)
     ]
     echo_table(
         ("ATTEMPT", "STARTED", "TOOK", "STATUS", "OUTCOME", "DISPATCHER", "ERROR"), rows, right=[0]
@@ -152,7 +164,10 @@ def _show_traceback(runtime: Runtime, ended: list[sa.Row[Any]]) -> None:
     """Print the traceback of the last attempt that has one."""
     for row in reversed(ended):
         if row.traceback is not None:
-            traceback = runtime.encryption.decrypt_text(row.traceback)
+            try:
+                traceback = runtime.encryption.decrypt_text(row.traceback)
+            except DecryptionError as error:
+                traceback = f"cannot be shown: {error}"
             echo(f"\ntraceback of attempt {row.number}\n{traceback}")
             return
 

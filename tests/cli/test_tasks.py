@@ -9,8 +9,11 @@ from typing import Any
 
 import click
 import pytest
+from cryptography.fernet import Fernet
 
+from tests.apps import bench
 from tests.cli.conftest import Console
+from tests.databases import TestDatabase
 
 
 def test_list_shows_what_fits(console: Console) -> None:
@@ -162,6 +165,31 @@ def test_show_tells_everything(console: Console) -> None:
         (1, 422, "permanent")
     ]
     assert "tried" not in console.json("show", task.id)
+
+
+def test_show_tells_what_is_not_encrypted_if_the_key_is_lost(
+    sqlite_database: TestDatabase,
+) -> None:
+    """State, attempts and error, and why the rest cannot be shown; half a document is refused."""
+    for _ in range(2):
+        keys = [Fernet.generate_key().decode()]
+        with bench(sqlite_database.url, TASKQUEUE_ENCRYPTION_KEYS=keys) as one:
+            console = Console(one)
+            if not (found := one.tasks.find()):
+
+                @one.tasks.worker("/bad")
+                def bad() -> None:
+                    raise ValueError("no paper")
+
+                one.tasks.add("/bad", {"what": "a secret"})
+                one.tasks.drain()
+                continue
+            shown = console.run("show", found[0].id, "--attempts")
+            assert shown.exit_code == 0
+            assert "ValueError: no paper" in shown.stdout
+            assert shown.stdout.count("cannot be shown: it is encrypted by key") == 2
+            for form in ("--json", "--curl"):
+                assert console.run("show", found[0].id, form).exit_code == 1
 
 
 def test_show_as_curl_is_one_command(console: Console) -> None:
