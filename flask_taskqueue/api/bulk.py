@@ -9,7 +9,7 @@ from functools import partial
 import sqlalchemy as sa
 
 from ..core.names import task_id
-from ..core.times import plural
+from ..core.times import plural, to_micros
 from ..engine.maintenance import Retention, tombstones_of
 from ..runtime import Runtime
 from ..store import CHANGED_AT_ONCE, Action, Filter
@@ -32,8 +32,10 @@ def change_matching(
     transaction.
     """
     refuse_many(runtime, transactional, f"to {action.value} whatever matches")
-    tasks = runtime.store.tasks
+    store, tasks = runtime.store, runtime.store.tasks
     earlier = filter if filter.before is not None else replace(filter, before=task_id())
+    if action is not Action.DELETE:  # what it starts may fail, and come again
+        earlier = replace(earlier, untried_since=to_micros(store.read(store.schedules.now)))
     total, changed = 0, CHANGED_AT_ONCE
     while changed == CHANGED_AT_ONCE:
         changed, _ = make_change(

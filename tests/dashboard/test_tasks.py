@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from flask_taskqueue import RetryOptions, State, Task
+from flask_taskqueue.api.bulk import change_matching
 from flask_taskqueue.engine.maintenance import carry_on
+from flask_taskqueue.store import Action, Filter, ListKind
 from flask_taskqueue.store.tasks import listings
 from tests.apps import Bench
 from tests.dashboard.conftest import Open
@@ -204,6 +208,45 @@ def test_everything_that_matches_is_changed(opened: Open) -> None:
     assert (bulk["changed"], bulk["looked_at"], bulk["total"]) == (130, 130, 130)
     assert bulk["finished_at"] is not None
     assert "wanted" not in bulk
+
+
+@pytest.mark.parametrize("in_background", [True, False])
+def test_what_is_run_and_fails_is_not_run_again(
+    opened: Open, monkeypatch: pytest.MonkeyPatch, in_background: bool
+) -> None:
+    """By the same change, however long that takes, and it ends."""
+    one = opened()
+    law = RetryOptions(min_backoff_seconds=900, max_backoff_seconds=900)
+    found = [one.tasks.add("/broken", retry=law) for _ in range(4)]
+    one.tasks.drain()
+    store = one.store
+    wait = sa.update(store.database.tables.task).values(due_at=store.database.dialect.now + 9**9)
+    with store.database.engine.begin() as connection:
+        connection.execute(wait)
+    for module in ("background", "search"):
+        monkeypatch.setattr(f"flask_taskqueue.store.tasks.{module}.BATCH", 1)
+    monkeypatch.setattr("flask_taskqueue.api.bulk.CHANGED_AT_ONCE", 1)
+
+    def order(connection: sa.Connection) -> str:
+        return store.bulk_changes.add(
+            connection, Action.RUN_NOW, ListKind.RETRYING, Filter(), by=None, label="", total=None
+        )
+
+    if in_background:
+        change = store.transact(order)
+        for _ in range(5):
+            store.transact(partial(store.bulk_changes.go_on, bulk_id=change))
+            one.tasks.drain()
+        assert store.read(store.bulk_changes.unfinished) == []
+    else:
+        steps = iter(range(5))
+
+        def run(_: int) -> None:
+            assert next(steps, None) is not None
+            one.tasks.drain()
+
+        change_matching(one.runtime, Action.RUN_NOW, Filter(), run)
+    assert [one.tasks.get(task.id).attempts for task in found] == [2, 2, 2, 2]
 
 
 def test_a_malformed_filter_matches_nothing(on_file: Open) -> None:

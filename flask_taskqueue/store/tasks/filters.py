@@ -77,7 +77,8 @@ class Filter:
 
     ``since`` is the earliest creation, in microseconds. ``search`` is a part of the id, the name,
     the URL or the last error, in upper or lower case; only the newest `SEARCHED` tasks are
-    searched. ``before`` is a task id, ``batch`` a batch id.
+    searched. ``before`` is a task id, ``batch`` a batch id. ``untried_since`` is an instant, in
+    microseconds, since which no attempt has begun.
     """
 
     ids: Sequence[str] | None = None
@@ -91,6 +92,7 @@ class Filter:
     attempts_at_least: int | None = None
     search: str | None = None
     before: str | None = None
+    untried_since: int | None = None
 
     def conditions(self, task: sa.Table) -> list[sa.ColumnElement[bool]]:
         """Return the conditions for a row of the task table."""
@@ -99,6 +101,9 @@ class Filter:
             found.append(task.c.id.in_([task_id for task_id in self.ids if is_token(task_id)]))
         if self.before is not None:
             found.append(task.c.id < self.before if is_token(self.before) else sa.false())
+        if self.untried_since is not None:
+            began = task.c.started_at
+            found.append(sa.or_(began.is_(None), began < self.untried_since))
         if self.status is not None:
             found.append(_has_status(task, self.status))
         if self.search is not None:
