@@ -141,6 +141,7 @@ READS: dict[str, tuple[str, ...]] = {
     "SET LOCAL statement_timeout = 0": (POSTGRESQL,),
     "SET CONSTRAINTS ALL IMMEDIATE": (POSTGRESQL,),
     "SET @x = 1": (MARIADB,),
+    "SET STATEMENT max_statement_time = 9 FOR SELECT count FROM counter": (MARIADB,),
     "LOCK TABLE counter IN SHARE MODE": (POSTGRESQL,),
     "PRAGMA user_version": (SQLITE,),
     "PRAGMA cache_size = 3000": (SQLITE,),
@@ -197,6 +198,8 @@ WRITES: dict[str, tuple[str, ...]] = {
     "CALL bump_it()": (POSTGRESQL, MARIADB),
     "DO bump()": (MARIADB,),
     "SET @x = bump()": (MARIADB,),
+    "SET STATEMENT max_statement_time = 9 FOR UPDATE counter SET count = 7": (MARIADB,),
+    "SET STATEMENT max_statement_time = 9 FOR DELETE FROM counter": (MARIADB,),
     "DO $$ BEGIN PERFORM bump(); END $$": (POSTGRESQL,),
     "SELECT * INTO other FROM counter": (POSTGRESQL,),
     "CREATE TABLE other AS SELECT * FROM counter WHERE false": (POSTGRESQL,),
@@ -587,6 +590,29 @@ def test_what_a_procedure_has_changed_before_it_failed_is_a_change(queue: Bench)
         with pytest.raises(sa.exc.DBAPIError):
             execute(queue, "CALL fail_it()")
         expect(queue, joined=joined)
+
+
+def test_what_a_trigger_has_changed_before_its_row_was_left_out_is_a_change(queue: Bench) -> None:
+    """With IGNORE no row counts, but MariaDB keeps what the trigger has written."""
+    if queue.db.engine.dialect.name in ("sqlite", "postgresql"):
+        pytest.skip("of MariaDB only")
+    for text in (
+        "CREATE TABLE seen (id INTEGER)",
+        "CREATE TABLE item (id INTEGER PRIMARY KEY)",
+        "CREATE TABLE part (item INTEGER, FOREIGN KEY (item) REFERENCES item (id))",
+        "INSERT INTO item VALUES (1)",
+        "INSERT INTO part VALUES (1)",
+        "CREATE TRIGGER enters BEFORE INSERT ON item FOR EACH ROW INSERT INTO seen VALUES (1)",
+        "CREATE TRIGGER leaves BEFORE DELETE ON item FOR EACH ROW INSERT INTO seen VALUES (1)",
+    ):
+        execute(queue, text)
+    queue.db.session.commit()
+    for text in ("INSERT IGNORE INTO item VALUES (1)", "DELETE IGNORE FROM item WHERE id = 1"):
+        execute(queue, text)
+        assert queue.db.session.scalar(sa.text("SELECT count(*) FROM seen")) == 1
+        expect(queue, joined=True)
+    execute(queue, "DELETE IGNORE FROM item WHERE id = 99")
+    expect(queue, joined=False)
 
 
 def test_a_change_of_a_table_that_fails_has_committed_on_mariadb(queue: Bench) -> None:

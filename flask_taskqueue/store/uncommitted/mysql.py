@@ -55,7 +55,8 @@ class MySQLWrites:
 
     def wrote(self, statement: Statement, cursor: Any, context: Any) -> bool | None:
         if statement.kind is StatementKind.CHANGE:
-            return bool(cursor.rowcount != 0)
+            # A trigger may have written before a row failed that IGNORE leaves out.
+            return cursor.rowcount != 0 or (None if statement.ignores else False)
         return True if cursor.description is None and cursor.rowcount > 0 else None
 
     def ends(self, statement: Statement) -> bool:

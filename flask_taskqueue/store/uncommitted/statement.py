@@ -49,10 +49,12 @@ _WRITING = CHANGES | {
     "copy",
     "autocommit",
     "constraints",
+    "statement",
 }
 """Words that a statement which only reads does not have.
 
-The exceptions are ``FOR UPDATE`` and the function ``replace()``.
+The exceptions are ``FOR UPDATE``, but not in MariaDB's ``SET STATEMENT … FOR UPDATE``, and the
+function ``replace()``.
 """
 
 _DEFINES = {"alter", "comment", "create", "drop", "grant", "revoke", "truncate"}
@@ -92,6 +94,8 @@ class Statement:
     """Whether it neither writes nor locks a row."""
     is_temporary: bool = False
     """Whether it names something temporary."""
+    ignores: bool = False
+    """Whether it may go on after a row that fails (IGNORE)."""
     is_clear: bool = True
     """Whether all its words are known, so that it is one statement."""
 
@@ -138,6 +142,7 @@ def _read(text: str, names: Names) -> Statement:
         writes=writes,
         is_harmless=kind is StatementKind.READ and not locks,
         is_temporary=any(word.text == "temporary" for word in words),
+        ignores=any(word.text == "ignore" for word in words),
     )
 
 

@@ -155,7 +155,8 @@ class TrackedTransaction:
             self._note(level, statement)
         elif statement.kind is StatementKind.CHANGE and (
             (self._mistakes_locks and self._has_locked)
-            or (many and self._writes.keeps_what_failed)  # one of its rows may fail
+            # one of its rows may fail
+            or ((many or statement.ignores) and self._writes.keeps_what_failed)
         ):
             self._note(level, statement)
 
