@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import sqlite3
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import default
 
-from flask_taskqueue.core.errors import ConfigurationError
+from flask_taskqueue.core.errors import ConfigurationError, TransientError
 from flask_taskqueue.store import Database, Tables
 from flask_taskqueue.store.database.dialects.sqlite_findings import of_place, of_version
 from flask_taskqueue.store.database.transaction import close_engine
@@ -119,6 +120,24 @@ def test_that_engine_would_have_kept_what_was_rolled_back(sqlite_database: TestD
         assert driver.execute("SELECT count(*) FROM one").fetchone() == (1,)
         driver.rollback()
     close_engine(engine)
+
+
+def test_a_file_that_another_has_locked_is_not_taken_for_one_of_an_old_sqlite(
+    sqlite_database: TestDatabase,
+) -> None:
+    """It passes, whatever the first connection meets; who dispatches tries again."""
+    other = sqlite3.connect(str(sa.make_url(sqlite_database.url).database), isolation_level=None)
+    other.execute("PRAGMA journal_mode=DELETE")  # in which nobody can read meanwhile
+    other.execute("BEGIN EXCLUSIVE")
+    source = sa.create_engine(sqlite_database.url, connect_args={"timeout": 0})
+    database = Database(Tables.join(sa.MetaData(), "taskqueue_"), source, create=True)
+    with pytest.raises(TransientError, match=r"the database keeps refusing"):
+        database.transact(lambda connection: None, tries=1)
+    other.execute("COMMIT")
+    database.transact(lambda connection: None)
+    other.close()
+    database.close()
+    close_engine(source)
 
 
 def test_a_database_finds_what_concerns_it(sqlite_database: TestDatabase) -> None:

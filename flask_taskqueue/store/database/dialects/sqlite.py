@@ -176,7 +176,13 @@ class SQLite:
 
 def _code(error: sa.exc.DBAPIError) -> int:
     """Return SQLite's primary result code, or 0 without one."""
-    return getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
+    return _primary(error.orig)
+
+
+def _primary(error: object) -> int:
+    """Return the primary result code of an error of the driver's, or 0 without one."""
+    code: int = getattr(error, "sqlite_errorcode", 0)
+    return code & 0xFF
 
 
 def _refuse_without_json(connection: Any, module: Any) -> None:
@@ -184,6 +190,8 @@ def _refuse_without_json(connection: Any, module: Any) -> None:
     try:
         connection.execute("SELECT count(*) FROM json_each('[]')").close()
     except module.Error as error:
+        if _primary(error) in _RETRIED | _STALE:  # which says nothing of the functions
+            raise
         raise ConfigurationError(
             f"SQLite {module.sqlite_version} of this Python cannot read JSON ({error}), with which "
             "the queue names its tasks: use a Python with SQLite 3.38 or later, or one that was "
