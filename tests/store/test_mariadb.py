@@ -71,3 +71,41 @@ def test_the_longest_values_are_stored_whole(latin: Bench, options: dict[str, An
     assert json.loads(record.headers or "{}").items() >= headers.items()
     assert (record.name, record.unique_key) == (options.get("name"), options.get("unique_key"))
     assert latin.run(task).state is State.SUCCEEDED
+
+
+@pytest.mark.parametrize("driver", ["mysql", "mariadb"])
+def test_tables_can_roll_back_whatever_engine_is_usual(
+    servers: Servers, tmp_path: Path, driver: str
+) -> None:
+    """A task of a transaction that is rolled back would be kept by the others."""
+    with fresh("mariadb", servers, tmp_path) as database:
+        url = sa.make_url(database.url)
+        name = f"{driver}+{url.get_driver_name()}"
+        usual = {"init_command": "SET SESSION default_storage_engine = Aria"}
+        with bench(
+            url.set(drivername=name).render_as_string(hide_password=False),
+            SQLALCHEMY_ENGINE_OPTIONS={"connect_args": usual},
+        ) as queue:
+            queue.tasks.worker("/w")(lambda: None)
+            queue.tasks.add("/w", transactional=True)
+            queue.db.session.rollback()
+            assert queue.tasks.find() == []
+            with queue.store.reading() as connection:
+                found = connection.exec_driver_sql(
+                    "SELECT engine FROM information_schema.tables WHERE table_schema = database() "
+                    "AND locate('taskqueue', table_name)"
+                )
+                assert set(found.scalars()) == {"InnoDB"}
+
+
+def test_no_row_is_left_out_of_what_the_queue_reads(servers: Servers, tmp_path: Path) -> None:
+    """The application's connections, or the server, may have a limit for people at a prompt."""
+    with fresh("mariadb", servers, tmp_path) as database:
+        limited = {"init_command": "SET SESSION sql_select_limit = 2"}
+        options = {"connect_args": limited}
+        with bench(database.url, SQLALCHEMY_ENGINE_OPTIONS=options) as queue:
+            queue.tasks.worker("/w")(lambda: None)
+            for _ in range(5):
+                queue.tasks.add("/w")
+            assert len(queue.tasks.find()) == 5
+            assert queue.tasks.drain() == 5

@@ -69,9 +69,12 @@ class Tables:
         place = "" if metadata.schema is None else f"{metadata.schema}."
         known = metadata.tables
         found = {name: known.get(f"{place}{prefix}{name}") for name in DEFINITIONS}
-        return cls(
+        joined = cls(
             **{
                 name: make(metadata, prefix) if (table := found[name]) is None else table
                 for name, make in DEFINITIONS.items()
             }
         )
+        for table in joined.all:  # other engines of MariaDB and MySQL roll nothing back
+            table.dialect_kwargs.update(mysql_engine="InnoDB", mariadb_engine="InnoDB")
+        return joined

@@ -52,6 +52,8 @@ _LOCKED = {1205, 3572}
 """Lock wait timeout, by its setting or by NOWAIT."""
 _DEADLOCK = 1213
 _LOCK_WAIT = 1
+_ALL_ROWS = 2**64 - 1
+"""The number that stands for no limit, as when neither the server nor the app has set one."""
 
 _UPGRADE_PATIENCE = 25
 _TABLE_PATIENCE = 5
@@ -247,9 +249,11 @@ def _taken(row: sa.Row[Any], how: Mapping[str, Any]) -> Record:
 
 
 def _settle(connection: Any, _record: object) -> None:
-    """Have texts of any language stored."""
+    """Have texts of any language stored, and no row left out of what is read."""
     if connection.character_set_name() != "utf8mb4":
         connection.set_character_set("utf8mb4")
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET SESSION sql_select_limit = {_ALL_ROWS}")
 
 
 def _number(error: sa.exc.DBAPIError) -> int | None:
