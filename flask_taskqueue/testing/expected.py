@@ -11,6 +11,7 @@ from urllib.parse import parse_qs
 
 from ..core.states import Record
 from ..core.times import duration_micros, to_datetime, to_micros
+from .expected_url import ExpectedUrl
 
 _TOLERANCE = 1_000_000
 """Microseconds by which an eta may differ."""
@@ -24,7 +25,7 @@ class ExpectedTask:
     ``params`` must be among those of the task.
     """
 
-    url: str | None = None
+    url: ExpectedUrl | None = None
     params: Mapping[str, Any] | None = None
     queue: str | None = None
     name: str | None = None
@@ -33,15 +34,17 @@ class ExpectedTask:
 
     def differences(self, record: Record) -> list[str]:
         """Say in words how a task differs from what is expected."""
-        differences = [
+        differences = (
+            [] if self.url is None or self.url.fits(record) else [f"url is {record.url!r}"]
+        )
+        differences += [
             f"{field} is {actual!r}"
             for field, actual in (
-                ("url", record.url),
                 ("queue", record.queue),
                 ("name", record.name),
                 ("state", record.state),
             )
-            if (value := getattr(self, field)) is not None and not _equal(field, value, actual)
+            if getattr(self, field) not in (None, actual)
         ]
         if self.params is not None:
             differences += _params_differ(self.params, record)
@@ -51,9 +54,14 @@ class ExpectedTask:
 
     def __str__(self) -> str:
         parts = [
-            f"{field}={getattr(self, field)!r}"
-            for field in ("url", "queue", "name", "state")
-            if getattr(self, field) is not None
+            f"{field}={value!r}"
+            for field, value in (
+                ("url", None if self.url is None else str(self.url)),
+                ("queue", self.queue),
+                ("name", self.name),
+                ("state", self.state),
+            )
+            if value is not None
         ]
         parts[1:1] = [] if self.params is None else [f"params⊇{dict(self.params)!r}"]
         return " ".join(parts + ([] if self.eta is None else [f"eta={self.eta!s}"])) or "anything"
@@ -92,7 +100,7 @@ def closest(expected: ExpectedTask, records: Sequence[Record]) -> list[str]:
     ranked = sorted(
         records,
         key=lambda record: (
-            expected.url is not None and not _equal("url", expected.url, record.url),
+            expected.url is not None and not expected.url.fits(record),
             _distance(expected, record),
         ),
     )
@@ -104,12 +112,6 @@ def closest(expected: ExpectedTask, records: Sequence[Record]) -> list[str]:
 
 def _distance(expected: ExpectedTask, record: Record) -> int:
     return len(expected.differences(record))
-
-
-def _equal(field: str, expected: str, actual: str | None) -> bool:
-    if field == "url" and actual is not None and "?" not in expected:
-        return expected == actual.partition("?")[0]
-    return expected == actual
 
 
 def _params_differ(params: Mapping[str, Any], record: Record) -> list[str]:

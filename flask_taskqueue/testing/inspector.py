@@ -11,7 +11,7 @@ from flask import Flask
 from ..api.tasks import Tasks
 from ..core.states import Record, State
 from ..core.tasks.task import Task
-from ..core.urls import is_absolute, normal
+from ..core.urls import is_absolute, no_url, normal
 from ..runtime import Runtime, sessions
 from ..runtime.contexts import is_current
 from ..store import Filter
@@ -19,6 +19,7 @@ from ..web.routes import RouteFinder
 from ..web.task_function import TaskFunction
 from ..web.worker import Worker
 from .expected import ExpectedTask, closest, params_of
+from .expected_url import ExpectedRoute, ExpectedUrl
 
 _MOST = 100_000
 
@@ -46,7 +47,8 @@ class Inspector:
         """Return the tasks that match every argument, in the order in which they were added.
 
         ``url`` is a path (with any query, unless it has one itself), an absolute URL, an endpoint
-        name, a handler or a task function.
+        name, a handler or a task function. A handler whose URL has variables stands for all their
+        values.
         """
         return [
             Task.of(record, self._actions)
@@ -121,22 +123,27 @@ class Inspector:
         self, url: Any = None, *, state: State | str | None = None, **fields: Any
     ) -> ExpectedTask:
         return ExpectedTask(
-            url=self._path(url), state=None if state is None else State(state).value, **fields
+            url=self._url(url), state=None if state is None else State(state).value, **fields
         )
 
-    def _path(self, url: Any) -> str | None:
-        worker = url.worker if isinstance(url, TaskFunction) else url
-        if isinstance(worker, Worker):
-            return normal(
-                self._routes.build(self._routes.endpoint_of(worker), {}, worker.route.methods[0])[0]
-            )
+    def _url(self, url: Any) -> ExpectedUrl | None:
+        """Return what a test means by a URL, an endpoint name, a handler or a task function."""
         if url is None:
             return None
-        return normal(
-            url
-            if url.startswith("/") or is_absolute(url)
-            else self._routes.build(url, {}, "POST")[0]
-        )
+        method = "POST"
+        worker = url.worker if isinstance(url, TaskFunction) else url
+        if isinstance(worker, Worker):
+            endpoint, method = self._routes.endpoint_of(worker), worker.route.methods[0]
+        elif not isinstance(url, str):
+            raise no_url(url)
+        elif url.startswith("/") or is_absolute(url):
+            return ExpectedUrl(normal(url))
+        else:
+            endpoint = url
+        for rule in self.app.url_map.iter_rules():
+            if rule.endpoint == endpoint and rule.arguments:
+                return ExpectedRoute(rule.rule, endpoint, self.app)
+        return ExpectedUrl(normal(self._routes.build(endpoint, {}, method)[0]))
 
     def _matching(self, expected: ExpectedTask) -> list[Record]:
         return [record for record in self._records() if not expected.differences(record)]

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 
 from ..core.delivery.delivery import Delivery
 from ..core.delivery.verdict import OutgoingRequest, Reply, of_reply
+from ..core.states import Record
 from ..engine.transports import Transport
+from .expected_url import ExpectedUrl
 
 Send = Callable[[], Reply]
 
@@ -19,7 +21,7 @@ class Scene:
     ``times`` counts the deliveries that are left; None means all of them.
     """
 
-    url: str | None
+    url: ExpectedUrl | None
     times: int | None
     reply: Callable[[], Reply] | None = None
     """A function that replaces the handler's reply."""
@@ -28,9 +30,9 @@ class Scene:
     crash: bool = False
     """Whether the dispatcher's process dies after the handler, before the result is recorded."""
 
-    def begins(self, url: str) -> bool:
-        """Return whether it applies to a delivery to this URL, and count that delivery."""
-        if self.times == 0 or self.url not in (None, url.partition("?")[0]):
+    def begins(self, record: Record) -> bool:
+        """Return whether it applies to a delivery of this task, and count that delivery."""
+        if self.times == 0 or (self.url is not None and not self.url.fits(record)):
             return False
         self.times = None if self.times is None else self.times - 1
         return True
@@ -52,7 +54,7 @@ class Script:
 
     def play(self, delivery: Delivery, send: Send) -> Reply:
         """Deliver, or play a scene, and return the reply."""
-        playing = [scene for scene in reversed(self.scenes) if scene.begins(delivery.record.url)]
+        playing = [scene for scene in reversed(self.scenes) if scene.begins(delivery.record)]
         try:
             self.reply = self._reply(playing, delivery, send)
         except BaseException as error:

@@ -174,7 +174,7 @@ class TaskQueueTester(Inspector):
         """
         with self._scene(
             Scene(
-                self._path(url), times, reply=reply_maker(status, exc, timeout, headers or {}, body)
+                self._url(url), times, reply=reply_maker(status, exc, timeout, headers or {}, body)
             )
         ):
             yield
@@ -194,7 +194,7 @@ class TaskQueueTester(Inspector):
         the handler, before the result is recorded; the task is due immediately and has one more
         crash.
         """
-        with self._scene(Scene(self._path(url), times, duplicate=duplicate, crash=crash)):
+        with self._scene(Scene(self._url(url), times, duplicate=duplicate, crash=crash)):
             yield
 
     @contextmanager

@@ -16,6 +16,7 @@ from flask_taskqueue import (
     BadTaskStateError,
     BadTransactionStateError,
     ConfigurationError,
+    InvalidUrlError,
     PermanentFailure,
     Retry,
     State,
@@ -304,6 +305,34 @@ def test_tasks_are_found_by_what_they_are(on_file: Kit) -> None:
     assert taskqueue.params(taskqueue.assert_enqueued("/plain", params={"q": "x"})) == {"q": "x"}
     assert len(taskqueue.tasks(resize)) == 1
     assert "width" in str(taskqueue.params(taskqueue.get(resize)))
+
+
+def test_a_handler_stands_for_all_values_of_its_urls_variables(on_file: Kit) -> None:
+    """Where tasks are found, as where a test answers for them; a URL with a query is that URL."""
+    one, taskqueue = on_file
+
+    @one.tasks.worker("/resize/<int:image>")
+    def resize(image: int, width: int = 0) -> None: ...
+
+    @one.app.get("/resize/all")
+    def resize_all() -> str:
+        return ""
+
+    first, second = resize.add(7, width=3), resize.add(8)
+    one.tasks.add("/resize/all", method="GET")
+    for handler in (resize, "taskqueue.resize"):
+        assert [task.id for task in taskqueue.tasks(handler)] == [first.id, second.id]
+    assert taskqueue.assert_enqueued(resize, params={"width": "3"}).url == "/resize/7"
+    taskqueue.assert_enqueued("/resize/8", count=1)
+    with pytest.raises(AssertionError, match="no task matched url='/resize/<int:image>' params"):
+        taskqueue.assert_enqueued(resize, params={"width": "4"})
+    with taskqueue.respond(503, url=resize), taskqueue.respond(302, url="/resize/all?now"):
+        assert [attempt.status for attempt in taskqueue.run_due()] == [503, 503, 200]
+    one.tasks.add("/resize/all?now", method="GET")
+    with taskqueue.respond(302, url="/resize/all?now"):
+        assert [attempt.status for attempt in taskqueue.run_due()] == [302]
+    with pytest.raises(InvalidUrlError, match="is neither a worker nor a task function"):
+        taskqueue.tasks(resize_all)
 
 
 def test_respond_answers_in_the_handlers_place(on_file: Kit) -> None:
