@@ -17,7 +17,7 @@ from ..engine.outgoing_requests import Routes
 from ..runtime import Runtime
 from ..store import DatabaseForTests, Store, Waiting
 from .attempts import Attempt
-from .script import Script, Scripted
+from .script import NoNetwork, Script, Scripted
 
 _LEASE = 3600.0
 """Seconds; a test may be stopped in a debugger for long."""
@@ -34,7 +34,7 @@ class ManualDispatcher:
         self._actions = Tasks.of(runtime)
         routes = runtime.routes(None, "wsgi")
         scripted = Routes(
-            Scripted(routes.own, script), routes.own_url, Scripted(routes.remote, script)
+            Scripted(routes.own, script), routes.own_url, Scripted(NoNetwork(), script)
         )
         self._attempts = Attempts(
             runtime.settings,

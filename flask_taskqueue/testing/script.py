@@ -99,3 +99,26 @@ class Scripted:
     def reset(self) -> None:
         """Reset the inner transport."""
         self._inner.reset()
+
+
+class NoNetwork:
+    """The transport to other hosts, which tests do not reach."""
+
+    proves = False
+
+    def send(self, request: OutgoingRequest, delivery: Delivery) -> Reply:
+        """Say what to do instead."""
+        return Reply(
+            status=None,
+            headers={},
+            body=b"",
+            kind="connection",
+            error="tests send nothing to other hosts: say what this one answers with "
+            "taskqueue.respond(200), or send it with tasks.drain()",
+        )
+
+    def close(self) -> None:
+        """Do nothing."""
+
+    def reset(self) -> None:
+        """Do nothing."""

@@ -27,6 +27,7 @@ from flask_taskqueue.testing import TaskQueueTester
 from tests.apps import Bench, bench
 from tests.databases import TestDatabase
 from tests.laid import Laid
+from tests.receivers import receiver
 
 Kit = tuple[Bench, TaskQueueTester]
 
@@ -365,14 +366,20 @@ def test_respond_answers_in_the_handlers_place(on_file: Kit) -> None:
 
 
 def test_absolute_urls_need_no_network(sqlite_database: TestDatabase) -> None:
-    """Respond stands for the host."""
+    """Respond stands for the host; without it nothing is sent, and the attempt says what to do."""
     with (
-        bench(sqlite_database.url, TASKQUEUE_ALLOWED_HOSTS=["api.example"]) as one,
+        receiver() as host,
+        bench(sqlite_database.url, TASKQUEUE_ALLOWED_HOSTS=[host.host]) as one,
         TaskQueueTester(one.app) as taskqueue,
     ):
-        one.tasks.add("https://api.example/hook", {"a": "b"})
+        one.tasks.add(f"{host.url}/hook", {"a": "b"})
+        (attempt,) = taskqueue.run_all()
+        assert (attempt.outcome, attempt.ok, host.got) == ("connection", False, [])
+        assert "taskqueue.respond(200)" in str(attempt.error)
+        taskqueue.advance(1)
         with taskqueue.respond(202, body="thanks"):
             assert [attempt.text for attempt in taskqueue.run_all()] == ["thanks"]
+        assert host.got == []
 
 
 def test_chaos_shows_what_may_happen_in_production(kit: Kit) -> None:
