@@ -82,8 +82,8 @@ def reply_maker(
     timeout: bool,
     headers: Mapping[str, str],
     body: str | bytes,
-) -> Callable[[], Reply]:
-    """Return a function that makes the reply a test asks for.
+) -> Callable[[], Reply] | None:
+    """Return a function that makes the reply a test asks for; None if the handler is to raise.
 
     Raises ValueError unless exactly one of status, exception and timeout is given.
     """
@@ -106,8 +106,8 @@ def reply_maker(
             error=f"the connection failed: {exc!r}",
         )
     if exc is not None:
-        return lambda: _raise(exc)
-    lower = {name.lower(): value for name, value in headers.items()}
+        return None
+    lower = {name.lower(): str(value) for name, value in headers.items()}
     return lambda: Reply(
         status=status, headers=lower, body=body.encode() if isinstance(body, str) else body
     )
@@ -125,7 +125,3 @@ def endless(attempts: Sequence[Attempt], url: str) -> str:
 
 def _is(exc: BaseException | type[BaseException] | None, kind: type[BaseException]) -> bool:
     return isinstance(exc, kind) or (isinstance(exc, type) and issubclass(exc, kind))
-
-
-def _raise(exc: BaseException | type[BaseException]) -> Reply:
-    raise exc

@@ -35,11 +35,17 @@ class ExpectedRoute(ExpectedUrl):
     app: Flask
 
     def fits(self, record: Record) -> bool:
-        """Return whether the view of this endpoint answers a task."""
-        if leads_out(record.url, record.target):
-            return False
-        try:
-            rule, _ = match(bound(self.app), record.url.partition("?")[0], record.method)
-        except HTTPException:
-            return False
-        return bool(rule.endpoint == self.endpoint)
+        """Return whether this endpoint answers a task."""
+        return endpoint_of(self.app, record) == self.endpoint
+
+
+def endpoint_of(app: Flask, record: Record) -> str | None:
+    """Return the endpoint of an app that answers a task; None if none does."""
+    if leads_out(record.url, record.target):
+        return None
+    try:
+        rule, _ = match(bound(app), record.url.partition("?")[0], record.method)
+    except HTTPException:
+        return None
+    endpoint: str = rule.endpoint
+    return endpoint

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from flask import Flask
 
 from ..core.delivery.delivery import Delivery
 from ..core.delivery.verdict import OutgoingRequest, Reply, of_reply
 from ..core.states import Record
 from ..engine.transports import Transport
-from .expected_url import ExpectedUrl
+from ..web.worker import worker_behind
+from .expected_url import ExpectedUrl, endpoint_of
 
 Send = Callable[[], Reply]
 
@@ -25,6 +30,8 @@ class Scene:
     times: int | None
     reply: Callable[[], Reply] | None = None
     """A function that replaces the handler's reply."""
+    raises: BaseException | type[BaseException] | None = None
+    """What the handler raises instead of doing its work."""
     duplicate: bool = False
     """Whether the request arrives twice; the first reply counts."""
     crash: bool = False
@@ -42,6 +49,7 @@ class Scene:
 class Script:
     """The scenes of a test, and the result of the last delivery."""
 
+    app: Flask
     scenes: list[Scene] = field(default_factory=list)
     reply: Reply | None = None
     exception: BaseException | None = None
@@ -72,6 +80,9 @@ class Script:
                     True,
                 )  # as if a handler had said so
                 return reply
+            if scene.raises is not None:
+                with _raised_by_handler(self.app, delivery.record, scene.raises):
+                    return send()
         reply = send()
         if any(scene.duplicate for scene in playing):
             verdict = delivery.verdict
@@ -99,6 +110,33 @@ class Scripted:
     def reset(self) -> None:
         """Reset the inner transport."""
         self._inner.reset()
+
+
+@contextmanager
+def _raised_by_handler(
+    app: Flask, record: Record, error: BaseException | type[BaseException]
+) -> Iterator[None]:
+    """Let the handler of a task raise an error; where there is none, it is raised here."""
+
+    def fail(*_: Any, **__: Any) -> NoReturn:
+        raise error
+
+    endpoint = endpoint_of(app, record)
+    if endpoint is None:
+        fail()
+    view = app.view_functions[endpoint]
+    worker = worker_behind(view)
+    if worker is None:
+        app.view_functions[endpoint] = fail
+    else:
+        handler, worker.function = worker.function, fail
+    try:
+        yield
+    finally:
+        if worker is None:  # in another dict perhaps, since the app was called first
+            app.view_functions[endpoint] = view
+        else:
+            worker.function = handler
 
 
 class NoNetwork:

@@ -44,7 +44,7 @@ class TaskQueueTester(Inspector):
                 "TaskQueue"
             )
         super().__init__(app, runtime)
-        self._script = Script()
+        self._script = Script(app)
         self._immediately = self._running = False
 
     def __enter__(self) -> Self:
@@ -169,13 +169,12 @@ class TaskQueueTester(Inspector):
 
         It applies to the next ``times`` deliveries, or all, to ``url``, or any. Give a ``status``
         with ``headers`` and ``body``, a ``timeout``, or ``exc``: ConnectionError and TimeoutError
-        mean that the request failed, other exceptions that the handler raised them. Absolute URLs
-        are not requested either, so tests need no network.
+        mean that the request failed. Any other exception is raised where the handler would be
+        called, so it is answered as the app answers it. Absolute URLs are answered as well.
         """
+        reply = reply_maker(status, exc, timeout, headers or {}, body)
         with self._scene(
-            Scene(
-                self._url(url), times, reply=reply_maker(status, exc, timeout, headers or {}, body)
-            )
+            Scene(self._url(url), times, reply=reply, raises=None if reply is not None else exc)
         ):
             yield
 

@@ -11,6 +11,7 @@ import pytest
 import sqlalchemy as sa
 from flask import current_app, redirect, request
 from flask_wtf import CSRFProtect
+from werkzeug.exceptions import ServiceUnavailable
 
 from flask_taskqueue import (
     BadTaskStateError,
@@ -363,6 +364,47 @@ def test_respond_answers_in_the_handlers_place(on_file: Kit) -> None:
     assert isinstance(attempt.exception, ValueError)
     with pytest.raises(ValueError, match="one of"), taskqueue.respond():
         pass
+
+
+def test_what_respond_raises_is_answered_as_if_the_handler_had_raised_it(on_file: Kit) -> None:
+    """A handler's, a function's or a view's: with the words for a retry and a permanent failure,
+    statuses, and the app's error handlers; what follows is called again.
+    """
+    one, taskqueue = on_file
+    ran: list[str] = []
+    handler = one.tasks.worker("/w", transactional=True)(lambda: ran.append("handler"))
+
+    @one.tasks.task
+    def function() -> None:
+        ran.append("function")
+
+    @one.app.post("/view")
+    def view() -> str:
+        ran.append("view")
+        return ""
+
+    one.app.register_error_handler(KeyError, lambda error: ("no such order", 409))
+    with taskqueue.respond(exc=ServiceUnavailable, times=1):  # the first request to the app
+        assert taskqueue.run(one.tasks.add("/view")).status == 503
+    for exc, outcome, status, retry_in in (
+        (Retry(after=60), "failure", 503, 60),
+        (PermanentFailure("no such order"), "permanent", 422, None),
+        (ServiceUnavailable(retry_after=40), "failure", 503, 40),
+        (KeyError, "failure", 409, 0.1),
+    ):
+        for added in (handler.add(), function.enqueue()):
+            with taskqueue.respond(exc=exc):
+                attempt = taskqueue.run(added)
+            assert (attempt.outcome, attempt.status, attempt.retry_in) == (
+                outcome,
+                status,
+                retry_in,
+            )
+    assert ran == []
+    taskqueue.run_all()
+    for added in (handler.add(), function.enqueue(), one.tasks.add("/view")):
+        assert taskqueue.run(added).ok
+    assert ran[-3:] == ["handler", "function", "view"]
 
 
 def test_absolute_urls_need_no_network(sqlite_database: TestDatabase) -> None:
