@@ -9,7 +9,10 @@ from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs
 
+from werkzeug.http import parse_options_header
+
 from ..core.states import Record
+from ..core.tasks.request import FORM, JSON
 from ..core.times import duration_micros, to_datetime, to_micros
 from .expected_url import ExpectedUrl
 
@@ -70,21 +73,25 @@ class ExpectedTask:
 def params_of(record: Record) -> dict[str, Any]:
     """Return a task's parameters: its JSON object, or those of its form and query.
 
-    The values of a form are texts; a parameter given twice has a list of them.
+    The values of a form are texts; a parameter given twice has a list of them. A body that is not
+    what its Content-Type says has none.
     """
     headers = {name.lower(): value for name, value in json.loads(record.headers or "{}").items()}
-    kind = headers.get("content-type", "")
-    if kind.startswith("application/json"):
-        document = json.loads(record.body)
-        return document if isinstance(document, dict) else {}
+    kind = parse_options_header(headers.get("content-type"))[0].lower()
+    if kind == JSON or (kind.startswith("application/") and kind.endswith("+json")):
+        return _json_object(record.body)
     query = record.url.partition("?")[2]
-    form = (
-        record.body.decode("utf-8", "replace")
-        if kind.startswith("application/x-www-form-urlencoded")
-        else ""
-    )
+    form = record.body.decode("utf-8", "replace") if kind == FORM else ""
     values = parse_qs("&".join(filter(None, (query, form))), keep_blank_values=True)
     return {name: texts[0] if len(texts) == 1 else texts for name, texts in values.items()}
+
+
+def _json_object(body: bytes) -> dict[str, Any]:
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    return document if isinstance(document, dict) else {}
 
 
 def shown(record: Record) -> str:

@@ -309,6 +309,21 @@ def test_tasks_are_found_by_what_they_are(on_file: Kit) -> None:
     assert "width" in str(taskqueue.params(taskqueue.get(resize)))
 
 
+def test_the_params_of_any_body_can_be_compared(on_file: Kit) -> None:
+    """JSON is known as Flask knows it; a body that only claims to be JSON has no params."""
+    one, taskqueue = on_file
+    one.tasks.worker("/w")(lambda: None)
+    for kind in ("Application/JSON; charset=utf-8", "application/vnd.api+json"):
+        task = one.tasks.add("/w", payload=b'{"a": 1}', headers={"Content-Type": kind})
+        assert taskqueue.params(task) == {"a": 1}
+    for body in (b"", b"{", b"\xff", b"[1]", b"[" * 50_000):
+        task = one.tasks.add("/w", payload=body, headers={"Content-Type": "application/json"})
+        assert taskqueue.params(task) == {}
+    taskqueue.assert_enqueued("/w", params={"a": 1}, count=2)
+    with pytest.raises(AssertionError, match="there is no param 'b'"):
+        taskqueue.assert_enqueued("/w", params={"b": 1})
+
+
 def test_a_handler_stands_for_all_values_of_its_urls_variables(on_file: Kit) -> None:
     """Where tasks are found, as where a test answers for them; a URL with a query is that URL."""
     one, taskqueue = on_file
