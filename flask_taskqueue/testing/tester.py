@@ -53,6 +53,11 @@ class TaskQueueTester(Inspector):
                 "a dispatcher runs in this process: do not set TASKQUEUE_DISPATCHER in tests"
             )
         runtime = self._runtime
+        if runtime.is_substituted:
+            raise ConfigurationError(
+                "the queue of this app is under test already, by the fixture taskqueue, a mixin or "
+                "another TaskQueueTester: use that one"
+            )
         parts = runtime.binding.parts(self.app, runtime.settings)
         self._database = DatabaseForTests(**parts, isolated=runtime.binding.isolation(self.app))
         runtime.substitute(self._database, self._woken)
@@ -198,12 +203,17 @@ class TaskQueueTester(Inspector):
 
     @contextmanager
     def immediate(self) -> Iterator[None]:
-        """Run tasks inside ``add()`` in this block, or right after their transaction commits."""
+        """Run tasks inside ``add()`` in this block, or right after their transaction commits.
+
+        At the end of the block, what the test's session has loaded is expired, unless it holds
+        changes.
+        """
         before, self._immediately = self._immediately, True
         try:
             yield
         finally:
             self._immediately = before
+        self._refresh()
 
     def assert_worker_ok(
         self, url: Any, params: Mapping[str, Any] | None = None, **options: Unpack[TaskOptions]
@@ -240,13 +250,17 @@ class TaskQueueTester(Inspector):
         Raises `BadTransactionStateError` if it has changes, because handlers may wait for its
         locks.
         """
-        session = self._session()
-        if session is None:
-            return
         if self._has_uncommitted():
             raise BadTransactionStateError(
                 "the session holds uncommitted changes: commit or roll back before tasks are run"
             )
+        self._refresh()
+
+    def _refresh(self) -> None:
+        """End the transaction of the test's session, unless it has changes."""
+        session = self._session()
+        if session is None or self._has_uncommitted():
+            return
         if session.in_transaction():
             session.commit()
         session.expire_all()

@@ -197,6 +197,26 @@ def test_immediate_runs_a_task_inside_add_or_after_the_commit(kit: Kit) -> None:
     assert len(ran) == 6
 
 
+def test_the_tests_session_sees_what_ran_immediately(kit: Kit) -> None:
+    """Also in an object that it had loaded, once the block has ended; its changes stay."""
+    one, taskqueue = kit
+
+    @one.tasks.worker("/w", transactional=True)
+    def handler() -> None:
+        one.db.session.get(one.Counter, 1).count += 1
+
+    one.app.add_url_rule("/view", view_func=lambda: handler.add().id)
+    counter = one.db.session.get(one.Counter, 1)
+    assert counter.count == 0
+    with taskqueue.immediate():
+        one.app.test_client().get("/view")
+    assert counter.count == 1
+    with taskqueue.immediate():
+        counter.count = 5
+    assert counter.count == 5
+    one.db.session.rollback()
+
+
 def test_run_due_attempts_what_was_due_once(on_file: Kit) -> None:
     """In order, with pauses, limits and keys; run_all goes on with what is added meanwhile."""
     one, taskqueue = on_file
@@ -548,6 +568,16 @@ def test_each_test_begins_with_an_empty_queue(sqlite_database: TestDatabase) -> 
             taskqueue.refute_enqueued()
         one.tasks.add("/w")
         assert one.tasks.drain() == 1
+
+
+def test_an_app_has_one_tester_at_a_time(on_file: Kit) -> None:
+    """A second one would take the clock of the first away; it is refused, and the first goes on."""
+    one, taskqueue = on_file
+    handler = one.tasks.worker("/w")(lambda: None)
+    with pytest.raises(ConfigurationError, match="under test already"), TaskQueueTester(one.app):
+        pass
+    with taskqueue.immediate():
+        assert taskqueue.get(handler.add()).state is State.SUCCEEDED
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
