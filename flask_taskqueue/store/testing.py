@@ -41,6 +41,11 @@ class DatabaseForTests(Database):
         """The microseconds by which the clock is put forward."""
         self._isolated = isolated
 
+    @property
+    def is_isolated(self) -> bool:
+        """Whether the test is going to be rolled back."""
+        return self._isolated() is not None
+
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
         connection = self._isolated()

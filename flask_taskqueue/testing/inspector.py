@@ -10,6 +10,7 @@ from flask import Flask
 
 from ..api.tasks import Tasks
 from ..core.states import Record, State
+from ..core.tasks.options import aware_utc
 from ..core.tasks.task import Task
 from ..core.urls import is_absolute, no_url, normal
 from ..runtime import Runtime, sessions
@@ -88,10 +89,13 @@ class Inspector:
     ) -> Task:
         """Return the newest task that matches.
 
-        Raises AssertionError, naming the closest tasks, if none matches, or not ``count`` of them.
+        Raises AssertionError, naming the closest tasks, if none matches, or not ``count`` of them,
+        of which there must be one at least.
         ``params`` must be among those of the task and equal: texts for a form, JSON values for
         JSON. ``eta`` is an instant or the time from when the task was added, to the second.
         """
+        if count == 0:
+            raise ValueError("count=0: use refute_enqueued() to say that no task matches")
         expected = self._expected(url, params=params, queue=queue, name=name, state=state, eta=eta)
         found = self._matching(expected)
         if count is not None and len(found) != count:
@@ -110,9 +114,13 @@ class Inspector:
         queue: str | None = None,
         name: str | None = None,
         state: State | str | None = None,
+        eta: datetime | timedelta | None = None,
     ) -> None:
-        """Raise AssertionError if a task matches; it takes the arguments of `assert_enqueued`."""
-        expected = self._expected(url, params=params, queue=queue, name=name, state=state)
+        """Raise AssertionError if a task matches.
+
+        It takes the arguments of `assert_enqueued`, except ``count``.
+        """
+        expected = self._expected(url, params=params, queue=queue, name=name, state=state, eta=eta)
         found = self._matching(expected)
         if found:
             raise AssertionError(
@@ -122,6 +130,8 @@ class Inspector:
     def _expected(
         self, url: Any = None, *, state: State | str | None = None, **fields: Any
     ) -> ExpectedTask:
+        if isinstance(eta := fields.get("eta"), datetime):
+            fields["eta"] = aware_utc("the eta", eta)
         return ExpectedTask(
             url=self._url(url), state=None if state is None else State(state).value, **fields
         )

@@ -73,6 +73,7 @@ class TaskQueueTester(Inspector):
         trace: TracebackType | None,
     ) -> None:
         try:
+            self._give_up()
             self._database.clear()
         finally:
             self._dispatcher.close()
@@ -255,6 +256,15 @@ class TaskQueueTester(Inspector):
                 "the session holds uncommitted changes: commit or roll back before tasks are run"
             )
         self._refresh()
+
+    def _give_up(self) -> None:
+        """Roll back what the test's session has not committed, because its locks are in the way.
+
+        A test that is rolled back as a whole does so itself.
+        """
+        session = self._session()
+        if session is not None and not self._database.is_isolated and self._has_uncommitted():
+            session.rollback()
 
     def _refresh(self) -> None:
         """End the transaction of the test's session, unless it has changes."""

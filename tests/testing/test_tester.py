@@ -17,6 +17,7 @@ from flask_taskqueue import (
     BadTaskStateError,
     BadTransactionStateError,
     ConfigurationError,
+    InvalidEtaError,
     InvalidUrlError,
     PermanentFailure,
     Retry,
@@ -297,6 +298,20 @@ def test_an_assertion_that_fails_tells_what_came_close(on_file: Kit) -> None:
         taskqueue.get("/nowhere")
 
 
+def test_what_no_assertion_can_mean_is_refused(on_file: Kit) -> None:
+    """No tasks, which is for the opposite assertion to say, and an eta without a time zone."""
+    one, taskqueue = on_file
+    handler = one.tasks.worker("/w")(lambda: None)
+    with pytest.raises(ValueError, match="refute_enqueued"):
+        taskqueue.assert_enqueued(handler, count=0)
+    with pytest.raises(InvalidEtaError, match="attach its time zone"):
+        taskqueue.assert_enqueued(handler, eta=datetime.now(UTC).replace(tzinfo=None))
+    one.tasks.add("/w", countdown=60)
+    taskqueue.refute_enqueued(handler, eta=timedelta(seconds=30))
+    with pytest.raises(AssertionError, match="1 tasks matched"):
+        taskqueue.refute_enqueued(handler, eta=timedelta(seconds=60))
+
+
 def test_tasks_are_found_by_what_they_are(on_file: Kit) -> None:
     """URL, endpoint, handler, task function; JSON compares as JSON; eta by instant or delay."""
     one, taskqueue = on_file
@@ -568,6 +583,20 @@ def test_each_test_begins_with_an_empty_queue(sqlite_database: TestDatabase) -> 
             taskqueue.refute_enqueued()
         one.tasks.add("/w")
         assert one.tasks.drain() == 1
+
+
+def test_a_test_may_end_with_uncommitted_changes(kit: Kit) -> None:
+    """They are rolled back, as the end of the app's context would; nothing waits for them."""
+    one, taskqueue = kit
+    one.tasks.worker("/w")(lambda: None)
+    task = one.tasks.add("/w")
+    one.db.session.add(one.Counter(id=2, count=0))
+    one.db.session.flush()
+    assert task.delete()
+    taskqueue.__exit__(None, None, None)
+    assert one.db.session.get(one.Counter, 2) is None
+    one.db.session.rollback()
+    taskqueue.__enter__()
 
 
 def test_an_app_has_one_tester_at_a_time(on_file: Kit) -> None:
