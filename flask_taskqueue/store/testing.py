@@ -15,6 +15,7 @@ from .database.dialects import Dialect
 from .database.dialects.claims import is_state, taken
 from .database.tables import Tables
 from .database.transaction import Wait
+from .queues.pull_queues import is_pulled
 
 Result = TypeVar("Result")
 
@@ -72,11 +73,15 @@ class DatabaseForTests(Database):
         self.transact(work)
 
     def take(self, task_id: str, *, lease_id: str, held_by: str, lease: float) -> Record | None:
-        """Lease a scheduled task, whatever it waits for; return None if it is not scheduled."""
+        """Lease a scheduled task, whatever it waits for, but not one of a pull queue.
+
+        Returns None if it leases none.
+        """
         task = self.tables.task
         claim = (
             sa.update(task)
             .where(task.c.id == task_id, task.c.state == State.SCHEDULED.value)
+            .where(~is_pulled(self.tables))
             .values(taken(task, self.dialect.now))
         )
         how = {"new_lease": lease_id, "holder": held_by, "period": duration_micros(lease)}

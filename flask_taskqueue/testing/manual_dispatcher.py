@@ -69,7 +69,7 @@ class ManualDispatcher:
                 return claimed.records[0] if claimed.records else None
 
     def take(self, task_id: str) -> Record | None:
-        """Lease a task, whatever it waits for; return None if it is not scheduled."""
+        """Lease a task, whatever it waits for; return None if it is not scheduled, or is pulled."""
         record = self._database.take(task_id, lease_id=lease_id(), held_by=self._id, lease=_LEASE)
         if record is not None and record.queue not in self._runtime.settings.queues:
             with self._store.reading() as connection:

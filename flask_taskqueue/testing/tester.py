@@ -87,16 +87,18 @@ class TaskQueueTester(Inspector):
     def run(self, task: Task | str) -> Attempt:
         """Attempt a task (or the task with this id) once, whatever it waits for.
 
-        Raises `BadTaskStateError` unless it is scheduled.
+        Raises `BadTaskStateError` unless it is scheduled, and for a task of a pull queue.
         """
         self._settle()
         task_id = task if isinstance(task, str) else task.id
         with self._as_running():
             record = self._dispatcher.take(task_id)
             if record is None:
+                found = self._actions.get(task_id)
                 raise BadTaskStateError(
-                    f"task {task_id} is {self._actions.get(task_id).state}; only a scheduled "
-                    "task can be run"
+                    f"task {task_id} is of the pull queue {found.queue}: lease it as a worker does"
+                    if found.state is State.SCHEDULED
+                    else f"task {task_id} is {found.state}; only a scheduled task can be run"
                 )
             return self._dispatcher.attempt(record)
 

@@ -24,6 +24,7 @@ from flask_taskqueue import (
     State,
     current_task,
 )
+from flask_taskqueue.appengine import taskqueue as appengine
 from flask_taskqueue.store.database.transaction import close_engine
 from flask_taskqueue.testing import TaskQueueTester
 from tests.apps import Bench, bench
@@ -520,6 +521,21 @@ def test_poison_ends_as_dead(on_file: Kit) -> None:
     with taskqueue.chaos(crash=True, times=None):
         assert [attempt.outcome for attempt in taskqueue.run_all()] == ["crash"] * 3
     assert taskqueue.get(task).state is State.DEAD
+
+
+def test_a_task_of_a_pull_queue_is_not_run(sqlite_database: TestDatabase) -> None:
+    """It is left to whoever leases it, also where a test names it."""
+    queues = {"pulled": {"mode": "pull"}}
+    with (
+        bench(sqlite_database.url, TASKQUEUE_QUEUES=queues) as one,
+        TaskQueueTester(one.app) as taskqueue,
+    ):
+        appengine.Queue("pulled").add(appengine.Task(payload="x", method="PULL"))
+        task = taskqueue.assert_enqueued(queue="pulled")
+        assert taskqueue.run_all() == ()
+        with pytest.raises(BadTaskStateError, match="pull queue pulled: lease it"):
+            taskqueue.run(task)
+        assert len(appengine.Queue("pulled").lease_tasks(60, 1)) == 1
 
 
 def test_a_worker_is_tested_with_genuine_headers(on_file: Kit) -> None:
