@@ -18,6 +18,7 @@ from hypothesis import settings
 
 from flask_taskqueue.process.logs import SafeLogger
 from flask_taskqueue.store.database import transaction, write_lock
+from flask_taskqueue.web.monitoring import health
 from tests.apps import Bench, bench, closing
 from tests.databases import NAMES, Servers, TestDatabase, fresh
 from tests.laid import Laid
@@ -106,6 +107,13 @@ def _lost_messages(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     monkeypatch.setattr(SafeLogger, "_print", note)
     yield messages
     assert messages == []
+
+
+@pytest.fixture(autouse=True)
+def _slow_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A health check takes as long as a slow machine needs."""
+    assert health.TIMEOUT > 0
+    monkeypatch.setattr(health, "TIMEOUT", 600.0)
 
 
 @pytest.fixture

@@ -106,9 +106,11 @@ class Gate:
         size = max(1, int(stored_number(bucket_size)))
         return cls(
             now=now,
-            rate=None if rate is None else stored_number(rate),
+            rate=None if rate is None else max(0.0, stored_number(rate)),
             bucket_size=size,
-            max_concurrent=None if max_concurrent is None else int(stored_number(max_concurrent)),
+            max_concurrent=None
+            if max_concurrent is None
+            else max(0, int(stored_number(max_concurrent))),
             tokens=float(size) if filled_at is None else stored_number(tokens),
             filled_at=now if filled_at is None else int(stored_number(filled_at)),
             in_flight=in_flight,
@@ -166,8 +168,8 @@ class Gate:
 
 
 def stored_number(value: object) -> float:
-    """Return a number of a table; 0 for what is none, or below 0."""
-    return value if isinstance(value, int | float) and 0 <= value < math.inf else 0
+    """Return a number of a table; 0 for what is none, which somebody has written by hand."""
+    return value if isinstance(value, int | float) and math.isfinite(value) else 0
 
 
 def bucket_key(queue: str) -> str:
