@@ -92,8 +92,8 @@ def shop(one: Bench) -> dict[str, Any]:
         "delete_task": ({"task_id": later[3]}, {}),
         "copy_task": ({"task_id": later[4]}, {"countdown": "10m"}),
         "add_cron": ({}, {"name": "hot", "schedule": "@daily", "url": "/fine"}),
-        "change_cron": ({"name": "hot"}, {"schedule": "@weekly"}),
-        "delete_cron": ({"name": "hot"}, {}),
+        "change_cron": ({}, {"name": "hot", "schedule": "@weekly"}),
+        "delete_cron": ({}, {"name": "hot"}),
     }
 
 
@@ -106,7 +106,8 @@ def test_no_action_without_its_entry(opened: Open) -> None:
     client, forms = one.app.test_client(), shop(one)
     for number, (_, endpoint, _, _) in enumerate(ACTIONS):
         given, form = forms.get(
-            endpoint, ({"queue": "default"} if "queue" in endpoint else {"name": "nightly"}, {})
+            endpoint,
+            ({"queue": "default"}, {}) if "queue" in endpoint else ({}, {"name": "nightly"}),
         )
         with one.app.test_request_context():
             place = one.app.url_for(f"taskqueue_dashboard.{endpoint}", **given)

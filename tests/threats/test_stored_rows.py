@@ -165,7 +165,8 @@ class TestHeaderInjectionAndRequestSmuggling:
             ok(connection)
 
         with server(answer) as url:
-            good = tasks.add("/w", {"key": "good"})
+            law = {"min_backoff_seconds": 3600}
+            good = tasks.add("/w", {"key": "good"}, retry=law)
             on_sqlite.runtime.drain(transport=transport, base_url=url)
         sent = tasks.get(good.id)
         if transport == "wsgi":
