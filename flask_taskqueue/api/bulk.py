@@ -34,7 +34,7 @@ def change_matching(
     refuse_many(runtime, transactional, f"to {action.value} whatever matches")
     store, tasks = runtime.store, runtime.store.tasks
     earlier = filter if filter.before is not None else replace(filter, before=task_id())
-    if action is not Action.DELETE:  # what it starts may fail, and come again
+    if action.starts:
         earlier = replace(earlier, untried_since=to_micros(store.read(store.schedules.now)))
     total, changed = 0, CHANGED_AT_ONCE
     while changed == CHANGED_AT_ONCE:
@@ -46,7 +46,7 @@ def change_matching(
         )
         total += changed
         on_progress(changed)
-    if action is not Action.DELETE:
+    if action.starts:
         runtime.wake()
     runtime.tell_changed(action.value, total)
     return total

@@ -44,7 +44,7 @@ def document(value: Any) -> bytes:
     return text.encode()
 
 
-def shown_json(text: str | None, kind: type[Any]) -> Any:
+def shown_json(text: str | bytes | None, kind: type[Any]) -> Any:
     """Return the object or list that a row's text holds, to be shown; an empty one without it.
 
     So it is for a text that somebody has written by hand: its task is dead with the reason, and

@@ -11,6 +11,7 @@ from urllib.parse import parse_qs
 
 from werkzeug.http import parse_options_header
 
+from ..core.json_text import shown_json
 from ..core.states import Record
 from ..core.tasks.request import FORM, JSON
 from ..core.times import duration_micros, to_datetime, to_micros
@@ -79,19 +80,12 @@ def params_of(record: Record) -> dict[str, Any]:
     headers = {name.lower(): value for name, value in json.loads(record.headers or "{}").items()}
     kind = parse_options_header(headers.get("content-type"))[0].lower()
     if kind == JSON or (kind.startswith("application/") and kind.endswith("+json")):
-        return _json_object(record.body)
+        params: dict[str, Any] = shown_json(record.body, dict)
+        return params
     query = record.url.partition("?")[2]
     form = record.body.decode("utf-8", "replace") if kind == FORM else ""
     values = parse_qs("&".join(filter(None, (query, form))), keep_blank_values=True)
     return {name: texts[0] if len(texts) == 1 else texts for name, texts in values.items()}
-
-
-def _json_object(body: bytes) -> dict[str, Any]:
-    try:
-        document = json.loads(body)
-    except (ValueError, RecursionError):
-        return {}
-    return document if isinstance(document, dict) else {}
 
 
 def shown(record: Record) -> str:

@@ -693,3 +693,18 @@ def test_a_text_in_place_of_a_number_of_any_other_table_holds_up_no_task(watched
                 connection.execute(sa.delete(table))
                 if before:
                     connection.execute(sa.insert(table), before)
+
+
+def test_bytes_in_place_of_the_task_of_a_schedule_hold_up_no_task(on_sqlite: Bench) -> None:
+    """On SQLite; the schedule does not fire, and says why."""
+    on_sqlite.tasks.worker("/w")(lambda: None)
+    on_sqlite.tasks.add_schedule("nightly", "/w", "every day 03:00")
+    on_sqlite.tasks.drain()
+    schedule = on_sqlite.store.database.tables.schedule
+    with on_sqlite.store.database.engine.begin() as connection:
+        broken = {"task": sa.literal(b"\xff", sa.LargeBinary), "next_at": 1}
+        assert connection.execute(sa.update(schedule).values(broken)).rowcount == 1
+    task = on_sqlite.tasks.add("/w")
+    assert on_sqlite.run(task).state is State.SUCCEEDED
+    assert on_sqlite.app.test_cli_runner().invoke(args=["taskqueue", "cron", "list"]).exit_code == 0
+    assert "can't decode byte" in str(on_sqlite.tasks.get_schedule("nightly").last_error)

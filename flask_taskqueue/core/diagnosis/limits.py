@@ -95,8 +95,8 @@ def max_concurrent(facts: Facts) -> Why | None:
     ids = tuple(record.id for record in facts.in_flight)
     return Why(
         "max_concurrent",
-        f"Queue {queue} runs at most {plural(gate.max_concurrent, 'task')} at a "
-        f"time, and now {list_ids(ids)}.",
+        f"Queue {queue} runs at most {plural(gate.max_concurrent, 'task')} at a time, and now "
+        f"{list_ids(ids)}.",
         None,
         ids,
     )

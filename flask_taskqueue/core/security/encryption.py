@@ -77,6 +77,7 @@ class Encryption:
     def decrypt_text(self, stored: str | None) -> str | None:
         """Return the text as it was before it was stored.
 
+        What is no text, such as bytes that SQLite keeps in place of one, is returned as it is.
         Raises `DecryptionError` for a text of another key, and for one that was changed.
         """
         if not isinstance(stored, str) or not stored.startswith(_TEXT_MARK):

@@ -97,7 +97,7 @@ class BulkChanges:
         if row is None:
             return None
         filter, visible = unpack(row.wanted)
-        if row.action != Action.DELETE.value:  # what it starts may fail, and come again
+        if Action(row.action).starts:
             filter = replace(filter, untried_since=row.created_at)
         listing = self._listings.page(
             connection, ListKind(row.kind), filter, Cursor.parse(row.place or ""), BATCH, visible

@@ -30,6 +30,11 @@ class Action(Enum):
     RUN_NOW = "run now"
     DELETE = "delete"
 
+    @property
+    def starts(self) -> bool:
+        """Whether tasks are attempted because of it, and may fail and match once more."""
+        return self is not Action.DELETE
+
 
 _CHANGED = {
     Action.REQUEUE: (State.DEAD,),
