@@ -10,6 +10,7 @@ from typing import Any, cast
 import sqlalchemy as sa
 
 from ..core.errors import BadTransactionStateError, InvalidScheduleError, UnknownScheduleError
+from ..core.names import task_id
 from ..core.schedules.schedule import Misfire, Overlap, Schedule
 from ..core.states import Record
 from ..core.tasks.spec import SpecLike, TaskSpec
@@ -91,17 +92,21 @@ class ScheduleEntry:
 
     def run_now(self, *, transactional: bool | None = None) -> Task:
         """Add its task now, whatever the schedule says, and return it."""
-        store = self._runtime.store
+        store, new_id = self._runtime.store, task_id()
         declared = self._runtime.cron.declared.get(self.name)
 
         def work(connection: sa.Connection) -> Record:
-            task_id = store.schedules.run_now(
-                connection, self.name, None if declared is None else declared.task
+            store.schedules.run_now(
+                connection, self.name, new_id, None if declared is None else declared.task
             )
-            return store.tasks.get(connection, task_id)
+            return store.tasks.get(connection, new_id)
 
         record, commitment = make_change(
-            self._runtime, work, transactional, name=lambda record: [named(record)]
+            self._runtime,
+            work,
+            transactional,
+            name=lambda record: [named(record)],
+            done=lambda connection: next(iter(store.tasks.get_all(connection, [new_id])), None),
         )
         task = Task.of(record, Tasks.of(self._runtime), "added", commitment)
         send_added(self._runtime, task)

@@ -181,7 +181,12 @@ def test_a_commit_whose_answer_was_lost_is_found_again(database: TestDatabase) -
                 [TaskSpec("/w", name="before"), handler.spec(), TaskSpec("/w", unique_key="k")]
             )
         assert [one.was_enqueued for one in listed] == [False, True, False]
-        assert len(queue.tasks.find(limit=100)) == 1 + 1 + 1 + 2 + 2 + 1
+        queue.tasks.add_schedule("nightly", "/w", "every day 03:00")
+        schedule = queue.tasks.get_schedule("nightly")
+        with answer_lost(engine):
+            run = schedule.run_now()
+        assert queue.tasks.get_schedule("nightly").last_task_id == run.id
+        assert len(queue.tasks.find(limit=100)) == 1 + 1 + 1 + 2 + 2 + 1 + 1
 
 
 @pytest.mark.slow

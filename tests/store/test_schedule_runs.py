@@ -9,6 +9,7 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
+from flask_taskqueue.core.names import task_id
 from flask_taskqueue.core.states import State
 from flask_taskqueue.core.times import to_datetime
 from flask_taskqueue.store import Store
@@ -42,10 +43,11 @@ def test_a_run_by_hand_is_one_that_has_not_ended(store: Store) -> None:
     """Whether it is the last or another."""
     one = cron(store, definition("hourly", "0 * * * *"))
     one.tick(START)
-    first = store.transact(lambda connection: store.schedules.run_now(connection, "hourly"))
+    first, second = task_id(), task_id()
+    store.transact(lambda connection: store.schedules.run_now(connection, "hourly", first))
     one.tick(START + HOUR)
     assert states(store) == [State.SCHEDULED]
-    second = store.transact(lambda connection: store.schedules.run_now(connection, "hourly"))
+    store.transact(lambda connection: store.schedules.run_now(connection, "hourly", second))
     store.transact(lambda connection: store.tasks.delete(connection, second))
     one.tick(START + 2 * HOUR)
     assert states(store) == [State.SCHEDULED, State.CANCELLED]

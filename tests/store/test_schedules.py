@@ -224,11 +224,12 @@ def test_a_paused_schedule_misses_nothing_by_it(store: Store) -> None:
 def test_run_now_adds_a_task_beside_the_fire_times(store: Store) -> None:
     """Also of one that is paused; one that does not exist is an error."""
     cron(store, definition("hourly", "0 * * * *")).declare(START)
-    added = store.transact(lambda connection: store.schedules.run_now(connection, "hourly"))
+    added = task_id()
+    store.transact(lambda connection: store.schedules.run_now(connection, "hourly", added))
     assert get(store, added).schedule == "hourly"
     assert to_datetime(row(store, "hourly").next_at) == START + timedelta(hours=1)
     with pytest.raises(UnknownScheduleError, match="'weekly'"):
-        store.transact(lambda connection: store.schedules.run_now(connection, "weekly"))
+        store.transact(lambda connection: store.schedules.run_now(connection, "weekly", task_id()))
 
 
 @pytest.mark.parametrize("column", ["text", "timezone", "task"])

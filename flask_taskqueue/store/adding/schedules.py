@@ -181,8 +181,10 @@ class Schedules:
                 sa.update(schedule).where(schedule.c.name == name).values(next_at=next_at)
             )
 
-    def run_now(self, connection: sa.Connection, name: str, task: str | None = None) -> str:
-        """Add a schedule's task now, whatever its fire times; return the task's id.
+    def run_now(
+        self, connection: sa.Connection, name: str, task_id: str, task: str | None = None
+    ) -> None:
+        """Add a schedule's task now, with this id, whatever its fire times.
 
         ``task`` is the task (see `pack`) that the caller's code declares, if it declares one.
         Raises `UnknownQueueError` if the queue was deleted.
@@ -190,14 +192,13 @@ class Schedules:
         self.get(connection, name)
         mine = self._schedule.c.name == name
         row = connection.execute(sa.select(self._schedule).where(mine).with_for_update()).one()
-        new = self._new(row, None, task)
+        new = replace(self._new(row, None, task), id=task_id)
         refuse_deleted(connection, self._tables, new.queue)
         self._inserts.add(connection, new)
         runs = noted(self._runs.of(connection, row), [new.id])
         connection.execute(
             sa.update(self._schedule).where(mine).values(last_task_id=new.id, runs=runs)
         )
-        return new.id
 
     def pause(self, connection: sa.Connection, name: str, by: str | None) -> bool:
         """Stop firing a schedule; return False if it was paused already."""
