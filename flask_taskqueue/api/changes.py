@@ -13,7 +13,7 @@ from flask import has_app_context
 from sqlalchemy.orm import Session
 
 from ..core import signals
-from ..core.errors import BadTransactionStateError, TaskQueueError
+from ..core.errors import BadTransactionStateError, TaskQueueError, TransientError
 from ..core.states import Record
 from ..core.tasks.options import check_flag
 from ..core.tasks.task import Commitment, Task
@@ -58,6 +58,11 @@ def warn_if_unattended(runtime: Runtime, name: Callable[[], list[str]]) -> None:
 
 T = TypeVar("T")
 
+_UNSURE = (
+    "the database's answer to the commit was lost, so that the change may have been made: look "
+    "before you repeat it."
+)
+
 AuditWrite = Callable[[sa.Connection, Any], object]
 """A function that records a change in the change's own transaction, given its result."""
 
@@ -94,7 +99,7 @@ def make_change(
     tell: Callable[[T], object] = lambda _: None,
     name: Callable[[T], list[str]] = lambda _: [],
     waits: bool = True,
-    done: Callable[[sa.Connection], T | None] = lambda _: None,
+    done: Callable[[sa.Connection], T | None] | None = None,
 ) -> tuple[T, Commitment]:
     """Run ``work(connection)`` in the session's transaction or its own, by the transaction rule.
 
@@ -107,7 +112,8 @@ def make_change(
     session's transaction that something may have ended before.
 
     Raises `BadTransactionStateError` if the change cannot be part of the transaction it belongs to,
-    or would wait for the caller's own transaction.
+    or would wait for the caller's own transaction, and `TransientError` if it cannot be told
+    whether the change was made.
     """
     note = _audit_write.get()
     if note is not None:
@@ -116,12 +122,46 @@ def make_change(
         return _join(runtime, work, wakes, tell, name, waits, done)
     runtime.refuse_to_wait(Kept.ROWS if waits else Kept.INSERTS)
     runtime.store.ensure_queues()
-    result = runtime.store.transact(work, done=done)
+    result = _transact(runtime, work, done)
     if wakes:
         runtime.wake()
         warn_if_unattended(runtime, lambda: name(result))
     tell(result)
     return result, Commitment()
+
+
+def _transact(
+    runtime: Runtime,
+    work: Callable[[sa.Connection], T],
+    done: Callable[[sa.Connection], T | None] | None,
+) -> T:
+    """Make a change in a transaction of its own.
+
+    Without ``done``, a change whose commit may have been made is simply made again. If there is
+    nothing left to change then, the first commit may be why, so `TransientError` is raised.
+    """
+    if done is not None:
+        return runtime.store.transact(work, done=done)
+    unsure = False
+
+    def note_unsure(_: sa.Connection) -> None:
+        nonlocal unsure
+        unsure = True
+
+    try:
+        result = runtime.store.transact(work, done=note_unsure)
+    except TaskQueueError as error:
+        if unsure and not isinstance(error, TransientError):
+            raise TransientError(f"{_UNSURE} Tried again, it was refused: {error}") from error
+        raise
+    if unsure and not _has_changed(result):
+        raise TransientError(f"{_UNSURE} Tried again, it changed nothing.")
+    return result
+
+
+def _has_changed(result: object) -> bool:
+    """Tell from a change's result whether it changed something; None says that it always does."""
+    return any(result) if isinstance(result, list | tuple) else result is None or bool(result)
 
 
 def joins_session(runtime: Runtime, transactional: bool | None) -> bool:
@@ -203,7 +243,7 @@ def _join(
     tell: Callable[[T], object],
     name: Callable[[T], list[str]],
     waits: bool,
-    done: Callable[[sa.Connection], T | None],
+    done: Callable[[sa.Connection], T | None] | None,
 ) -> tuple[T, Commitment]:
     database = runtime.store.database
     session = sessions.current(runtime.binding.session)
@@ -240,7 +280,7 @@ def _join(
         name(result),
         commitment.commit,
         [*then, lambda: tell(result)],
-        lambda: done(connection) is not None,
+        lambda: done is not None and done(connection) is not None,
     )
     return result, commitment
 

@@ -189,6 +189,44 @@ def test_a_commit_whose_answer_was_lost_is_found_again(database: TestDatabase) -
         assert len(queue.tasks.find(limit=100)) == 1 + 1 + 1 + 2 + 2 + 1 + 1
 
 
+def test_a_change_whose_answer_was_lost_is_not_called_refused(database: TestDatabase) -> None:
+    """It may have been made, so the error says that, not that there was nothing to change."""
+    with bench(database.url) as queue:
+        tasks, engine = queue.tasks, queue.store.database.engine
+        tasks.worker("/w")(lambda: None)
+        task = tasks.add("/w", countdown=3600)
+        tasks.add_schedule("nightly", "/w", "every day 03:00")
+        schedule = tasks.get_schedule("nightly")
+        tasks.add_queue("added")
+        lost: list[Callable[[], object]] = [
+            task.delete,
+            schedule.pause,
+            schedule.resume,
+            schedule.delete,
+            tasks.queue("added").pause,
+            tasks.queue("added").resume,
+            lambda: tasks.delete_queue("added"),
+        ]
+        for change in lost:
+            with answer_lost(engine), pytest.raises(TransientError, match="may have been made"):
+                change()
+        assert tasks.get(task.id).state is State.CANCELLED
+        assert [schedule.name for schedule in tasks.schedules()] == []
+        assert "added" not in [found.name for found in tasks.queues()]
+
+
+def test_a_change_that_was_not_made_is_made_when_the_database_is_back(
+    database: TestDatabase,
+) -> None:
+    """A connection that is lost before the commit is as if nothing had been asked."""
+    with bench(database.url) as queue:
+        queue.tasks.worker("/w")(lambda: None)
+        task = queue.tasks.add("/w", countdown=3600)
+        with answer_lost(queue.store.database.engine, committed=False):
+            assert task.delete()
+        assert queue.tasks.get(task.id).state is State.CANCELLED
+
+
 @pytest.mark.slow
 def test_what_became_of_a_commit_is_found_out_though_the_database_stays_away(
     database: TestDatabase,
@@ -272,14 +310,17 @@ def cut(engine: sa.Engine, times: int, *, once: Sequence[object] = (True,)) -> I
 
 @contextmanager
 def answer_lost(
-    engine: sa.Engine, then: Callable[[], object] = lambda: None
+    engine: sa.Engine, then: Callable[[], object] = lambda: None, *, committed: bool = True
 ) -> Iterator[list[bool]]:
-    """The next commit is made, and its connection lost before that is known."""
+    """The next commit is made, unless not ``committed``, and its connection lost before that is
+    known.
+    """
     commit = engine.dialect.do_commit
     lost: list[bool] = []
 
     def lose(connection: Any) -> None:
-        commit(connection)
+        if committed or lost:
+            commit(connection)
         if not lost:
             lost.append(True)
             then()
