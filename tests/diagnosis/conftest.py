@@ -57,6 +57,10 @@ class Ward:
         sighting = DispatcherEntry(id=identity, **(known | fields))
         self.store.transact(lambda connection: self.store.dispatchers.see(connection, sighting))
 
+    def pause(self, queue: str = "default", by: str | None = None) -> None:
+        """Pause a queue, and ask no dispatcher: those that are said to be there do not answer."""
+        self.store.transact(lambda connection: self.store.queues.pause(connection, queue, by))
+
     def claim(
         self, queue: str = "default", most: int = 1, *, held_by: str = "one", lease: float = 30
     ) -> list[str]:

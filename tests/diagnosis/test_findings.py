@@ -269,7 +269,7 @@ def test_a_missing_dispatcher_is_found(patient: Bench) -> None:
     ward.see(queues=["mail"])
     assert bad(patient.app) == {"no dispatcher takes from queue default, and 1 task waits": "error"}
     ward.see("two")
-    patient.tasks.queue("default").pause(by="ana")
+    ward.pause(by="ana")
     assert "queue default is paused by ana, and 1 of its tasks waits" in bad(patient.app)
     patient.tasks.queue("default").resume()
     patient.tasks.queue("default").configure(rate="0")

@@ -23,7 +23,7 @@ LONG_AGO = 12 * 86_400 * SECOND
 def test_before_its_eta_a_task_is_not_due(ward: Ward) -> None:
     """Whatever else is wrong; what else is in its way comes after."""
     task = ward.add(countdown="12d")
-    ward.bench.tasks.queue("default").pause(by="ana")
+    ward.pause(by="ana")
     found = ward.why(task)
     assert (found.code, found.until, found.also) == (
         "not_due",
@@ -48,7 +48,7 @@ def test_without_a_dispatcher_nothing_runs(ward: Ward) -> None:
         ward.why(task).sentence
         == "No dispatcher is alive; none is known. Start one: flask taskqueue run"
     )
-    ward.bench.tasks.queue("default").pause()
+    ward.pause()
     ward.see()
     dispatcher = ward.store.database.tables.dispatcher
     ward.store.transact(
@@ -64,7 +64,7 @@ def test_without_a_dispatcher_nothing_runs(ward: Ward) -> None:
 def test_every_cause_is_told(ward: Ward) -> None:
     """That which matters first before the others; also that no route answers."""
     task = ward.add()
-    ward.bench.tasks.queue("default").pause(by="ana")
+    ward.pause(by="ana")
     ward.change(task, url="/gone?token=x")
     found = ward.why(task)
     assert (found.code, found.also) == ("no_dispatcher", ("paused", "no_route"))
@@ -97,7 +97,7 @@ def test_a_paused_queue_says_by_whom(ward: Ward) -> None:
     ward.see()
     first, task = ward.add(queue="mail"), ward.add(queue="mail")
     assert ward.claim("mail") == [first.id]
-    ward.bench.tasks.queue("mail").pause(by="ana")
+    ward.pause("mail", by="ana")
     found = ward.why(task)
     assert (found.code, found.also) == ("paused", ("rate",))
     assert found.sentence.startswith("Queue mail is paused by ana since 2")
@@ -287,7 +287,7 @@ def test_a_lease_that_ran_out_is_said_so(ward: Ward) -> None:
     found = ward.why(task)
     assert found.code == "lease_lost"
     assert "The lease of web1:4711 ran out 12 d ago" in found.sentence
-    ward.bench.tasks.queue("default").pause()
+    ward.pause()
     assert ward.why(task).code == "paused"
 
 
