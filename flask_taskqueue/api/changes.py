@@ -263,7 +263,7 @@ def _join(
     with database.joined():
         database.open_within(connection)
         runtime.store.ensure_queues(connection)
-        runtime.store.queues.take_turn(connection)
+        runtime.store.queues.take_write_lock(connection)
         with _kept(runtime, session, connection, waits):
             result = work(connection)
     commitment = Commitment(is_committed=False)

@@ -59,22 +59,22 @@ class TaskMaker:
         self._app = weakref.ref(app)
 
     def new_task(
-        self, spec: TaskSpec, *, place: str = "", find_queue: FindQueue | None = None
+        self, spec: TaskSpec, *, position: str = "", find_queue: FindQueue | None = None
     ) -> NewTask:
         """Return the task that a spec asks for.
 
-        ``place`` says which one of a list it is, for the message of an error. ``find_queue`` finds
-        queues that are not configured, and remembers them for the other tasks of a call. Raises
-        `InvalidTaskError` and its subclasses, and `UnknownQueueError`.
+        ``position`` says which one of a list it is, for the message of an error. ``find_queue``
+        finds queues that are not configured, and remembers them for the other tasks of a call.
+        Raises `InvalidTaskError` and its subclasses, and `UnknownQueueError`.
         """
         try:
             return self._new_task(spec, find_queue or self._lookup())
         except InvalidTaskError as error:
             if has_reply(spec):
-                raise InvalidTaskError(f"{place}{_NOTHING_BEFORE}") from error
-            if not place:
+                raise InvalidTaskError(f"{position}{_NOTHING_BEFORE}") from error
+            if not position:
                 raise
-            raise type(error)(f"{place}{error}") from error
+            raise type(error)(f"{position}{error}") from error
 
     def new_task_of(
         self,
@@ -100,7 +100,7 @@ class TaskMaker:
         )
         return replace(new, surface=surface)
 
-    def _following(self, spec: TaskSpec, place: str, find_queue: FindQueue) -> NewTask:
+    def _following(self, spec: TaskSpec, position: str, find_queue: FindQueue) -> NewTask:
         """Return a task that follows another one, whose reply it may ask for."""
         try:
             rest, reply_to = take_out(spec)
@@ -109,7 +109,7 @@ class TaskMaker:
                 return new
             return replace(new, request=awaiting(new.request, reply_to), reply_to=reply_to)
         except InvalidTaskError as error:
-            raise type(error)(f"{place}{error}") from error
+            raise type(error)(f"{position}{error}") from error
 
     def _new_task(self, spec: TaskSpec, find_queue: FindQueue) -> NewTask:
         url, options = spec.url, spec.options
@@ -206,10 +206,10 @@ class TaskMaker:
             return path, self._routes.find(path, method).worker, rest or None
         if self._own_target(options) is not None:
             return check_path(url), None, params
-        place = self._routes.find(
+        route = self._routes.find(
             check_path(url), method, may_be_missing=self._goes_elsewhere(options, find_queue)
         )
-        return place.path, place.worker, params
+        return route.path, route.worker, params
 
     def _locate(
         self, request: TaskRequest, options: SpecOptions

@@ -77,7 +77,7 @@ class Signature(NamedTuple):
         Numbers, quoted texts and identifiers in its error and path do not count.
         """
         error = unending(failure.error or "")[: 2 * _LONGEST]
-        path = place_of(failure.url, failure.target)
+        path = destination_of(failure.url, failure.target)
         text = " ".join(_alike(error).split())[:_LONGEST]
         return cls(failure.queue, path, failure.reason, failure.status, text, _hosts(error))
 
@@ -130,7 +130,7 @@ def group(failures: Iterable[Failure]) -> list[Group]:
     return list(groups.values())
 
 
-def place_of(url: str, target: str | None) -> str:
+def destination_of(url: str, target: str | None) -> str:
     """Return where requests of one kind were sent.
 
     Host and port stay as they are; the varying parts of the path are replaced, and the query is

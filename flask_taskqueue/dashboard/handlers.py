@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 
-from ..core.failures import place_of
+from ..core.failures import destination_of
 from ..core.times import SECOND, to_datetime
 from ..runtime import Runtime
 from ..store import MOST_ENDED, EndedAttempt
@@ -20,7 +20,7 @@ _DAY = 86_400 * SECOND
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Destination:
     """Where tasks of one kind go: a handler with its rule, or a URL that no handler answers.
 
     ``url`` is the URL of all of them if they have the same one.
@@ -75,34 +75,34 @@ def percentile(durations: Sequence[float], share: float) -> float | None:
 
 def _lines(runtime: Runtime, attempts: Iterable[EndedAttempt]) -> list[HandlerLine]:
     @cache
-    def place(method: str, url: str, target: str | None) -> Place:
+    def destination_for(method: str, url: str, target: str | None) -> Destination:
         handler = None if target else handler_of(runtime.app, url, method)
         if handler is None:
-            return Place(None, method, place_of(url, target))
+            return Destination(None, method, destination_of(url, target))
         fixed = handler.rule if "<" not in handler.rule else None
-        return Place(handler.name, method, handler.rule, fixed)
+        return Destination(handler.name, method, handler.rule, fixed)
 
-    found: dict[Place, list[EndedAttempt]] = defaultdict(list)
+    found: dict[Destination, list[EndedAttempt]] = defaultdict(list)
     for attempt in attempts:
         path = attempt.url.partition("?")[0]
-        found[place(attempt.method, path, attempt.target)].append(attempt)
-    lines = [_line(where, of_place) for where, of_place in found.items()]
+        found[destination_for(attempt.method, path, attempt.target)].append(attempt)
+    lines = [_line(destination, ended) for destination, ended in found.items()]
     return sorted(
         lines, key=lambda line: (-line.attempts, line.handler or "", line.rule, line.method)
     )
 
 
-def _line(place: Place, attempts: Sequence[EndedAttempt]) -> HandlerLine:
+def _line(destination: Destination, attempts: Sequence[EndedAttempt]) -> HandlerLine:
     took = sorted(
         max(0, attempt.finished_at - attempt.started_at) / SECOND
         for attempt in attempts
         if attempt.reason == "success"
     )
     return HandlerLine(
-        handler=place.handler,
-        method=place.method,
-        rule=place.rule,
-        url=place.url,
+        handler=destination.handler,
+        method=destination.method,
+        rule=destination.rule,
+        url=destination.url,
         queues=sorted({attempt.queue for attempt in attempts}),
         attempts=len(attempts),
         failures=len(attempts) - len(took),

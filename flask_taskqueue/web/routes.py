@@ -80,15 +80,15 @@ class RouteFinder:
         front of the application may serve the path.
         """
         path, mark, query = url.partition("?")
-        place = self._found.get((path, method))
-        if place is None and may_be_missing:
+        route = self._found.get((path, method))
+        if route is None and may_be_missing:
             if not answers(self._app, path, method, redirected=True):
                 return FoundRoute(url, None)
-        if place is None:
-            place = self._match(path, method)
+        if route is None:
+            route = self._match(path, method)
             if len(self._found) < _MOST_REMEMBERED:
-                self._found[path, method] = place
-        return FoundRoute(place.path + mark + query, place.worker)
+                self._found[path, method] = route
+        return FoundRoute(route.path + mark + query, route.worker)
 
     def endpoint_of(self, worker: Worker[..., Any]) -> str:
         """Return the endpoint under which a worker is registered.

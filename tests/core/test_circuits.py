@@ -106,9 +106,9 @@ def test_what_waits_keeps_its_order(etas: list[int], probing: bool) -> None:
     often they are put off.
     """
     circuit = replace(opened(), probing=probing)
-    turns = [circuit.turn(NOW, 2, NOW + eta) for eta in sorted(etas)]
+    turns = [circuit.due_at(NOW, 2, NOW + eta) for eta in sorted(etas)]
     assert turns == sorted(turns)
-    first = circuit.turn(NOW, 1, NOW + max(etas))
+    first = circuit.due_at(NOW, 1, NOW + max(etas))
     assert first <= min(turns) or probing
     assert all(turn > NOW for turn in (first, *turns))
 
@@ -117,7 +117,7 @@ def test_those_that_wait_are_looked_at_when_the_probe_should_have_ended() -> Non
     """As long after it as the last one took, and a second; a minute at most."""
     for took, margin in ((20_000, 20_000), (30 * SECOND, 30 * SECOND), (900 * SECOND, 60 * SECOND)):
         circuit = replace(opened(), probe_took=took)
-        turn = circuit.turn(NOW, 2, NOW)
+        turn = circuit.due_at(NOW, 2, NOW)
         assert SECOND <= turn - circuit.probe_at - margin <= 2 * SECOND
 
 
@@ -161,7 +161,7 @@ def test_every_task_has_its_turn_as_a_probe(paths: list[str]) -> None:
 def test_what_was_chosen_goes_first() -> None:
     """Others are due after it, also the first of a look."""
     chosen = replace(opened(), probe_id="chosen")
-    assert chosen.turn(NOW, 1, NOW) > chosen.probe_at + SECOND
+    assert chosen.due_at(NOW, 1, NOW) > chosen.probe_at + SECOND
 
 
 def test_people_are_told_what_happened() -> None:

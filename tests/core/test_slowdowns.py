@@ -74,7 +74,7 @@ def test_a_slow_host_has_half_of_the_slots() -> None:
     """What is put off is looked at again soon, later the more there is of it."""
     one = SlowHost(3, 4)
     assert (one.tokens(NOW), one.taken(NOW, 2).tokens(NOW)) == (3, 1)
-    assert [one.turn(NOW, place) - NOW for place in (1, 4, 100, 10_000)] == [
+    assert [one.due_at(NOW, position) - NOW for position in (1, 4, 100, 10_000)] == [
         SECOND,
         2 * SECOND,
         26 * SECOND,
@@ -100,11 +100,11 @@ def test_no_more_is_sent_than_the_rate_allows(rate: float, steps: list[tuple[int
 
 
 @given(st.floats(0.1, 250), st.integers(1, 10_000))
-def test_those_that_wait_have_their_turns_one_after_the_other(rate: float, place: int) -> None:
+def test_those_that_wait_have_their_turns_one_after_the_other(rate: float, position: int) -> None:
     """In order, later than now, no sooner than the rate allows."""
     one = at(rate)
-    assert NOW < one.turn(NOW, place) <= one.turn(NOW, place + 1)
-    assert one.turn(NOW, 1) <= NOW + 10.1 * SECOND
+    assert NOW < one.due_at(NOW, position) <= one.due_at(NOW, position + 1)
+    assert one.due_at(NOW, 1) <= NOW + 10.1 * SECOND
 
 
 def test_what_is_enforced_is_told_of_queues() -> None:
@@ -123,5 +123,5 @@ def test_unknown_hosts_share_what_slow_ones_leave() -> None:
     assert not unknown.covers("quick.example:443")
     assert not unknown.covers("/mail")
     assert unknown.taken(NOW, 2).tokens(NOW) == 1
-    turns = [unknown.turn(NOW, place) - NOW for place in (1, 31, 32, 2000)]
+    turns = [unknown.due_at(NOW, position) - NOW for position in (1, 31, 32, 2000)]
     assert turns == [SECOND, SECOND, 2 * SECOND, 30 * SECOND]

@@ -132,7 +132,7 @@ def _slowed(facts: Facts) -> Why | None:
         or (is_due and slowdown.tokens(facts.now))
     ):
         return None
-    until = to_datetime(slowdown.turn(facts.now, 1) if is_due else record.due_at or 0)
+    until = to_datetime(slowdown.due_at(facts.now, 1) if is_due else record.due_at or 0)
     since = to_datetime(slowdown.slowed_at)
     return Why(
         "slowed",

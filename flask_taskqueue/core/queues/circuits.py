@@ -112,8 +112,8 @@ class Circuit:
         """Return how many tasks may be sent now: one, as a probe, or none."""
         return int(not self.probing and self.probe_at <= now)
 
-    def turn(self, now: int, place: int, eta: int = 0) -> int:
-        """Return when a postponed task is looked at again; ``place`` is its place, from 1.
+    def due_at(self, now: int, position: int, eta: int = 0) -> int:
+        """Return when the postponed task at a ``position``, from 1, is looked at again.
 
         One task is due for the next probe: the one that was chosen, or the first of each look. The
         others follow, in the order of their etas, as long after it as the last probe took, so that
@@ -125,7 +125,7 @@ class Circuit:
         order = int(max(0.0, min(1.0, 0.5 - earlier / _SPREAD)) * SECOND)
         if self.probing:
             return now + margin + order
-        later = place > 1 or self.probe_id
+        later = position > 1 or self.probe_id
         return max(now + 1, self.probe_at) + (margin + order if later else 0)
 
     def chosen(self, waiting: Collection[Waiting], ended: Iterable[Result]) -> str:
@@ -141,11 +141,11 @@ class Circuit:
             if task.tried is not None:
                 tried[task.url] = max(task.tried, tried.get(task.url, 0))
 
-        def turn(task: Waiting) -> tuple[int, int, str]:
+        def rank(task: Waiting) -> tuple[int, int, str]:
             since = task.eta if task.tried is None else task.tried
             return 0 if self.probes % 2 else tried.get(task.url, 0), since, task.task_id
 
-        return min(waiting, key=turn).task_id if waiting else ""
+        return min(waiting, key=rank).task_id if waiting else ""
 
     def _failed(self, result: Result, now: int) -> Circuit:
         circuit = replace(self, failures=self.failures + 1, failed_at=now, failure=result.failure)

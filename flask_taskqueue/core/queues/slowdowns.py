@@ -100,10 +100,10 @@ class Slowdown:
             self, empty_at=now - int((self._filled(now) - number) / self.rate_at(now) * SECOND)
         )
 
-    def turn(self, now: int, place: int, eta: int = 0) -> int:
-        """Return when a postponed task may be sent; ``place`` is its place among them, from 1."""
+    def due_at(self, now: int, position: int, eta: int = 0) -> int:
+        """Return when the postponed task at a ``position``, from 1, may be sent."""
         first = max(now, self.empty_at)
-        growth = place * math.log(2) * SECOND / (self.rate_at(first) * _RECOVERY)
+        growth = position * math.log(2) * SECOND / (self.rate_at(first) * _RECOVERY)
         return first + max(SECOND // 1000, int(_RECOVERY * math.log2(1 + growth)))
 
     def _filled(self, now: int) -> float:
@@ -130,9 +130,9 @@ class SlowHost:
         """Return the state after this number of tasks was sent."""
         return SlowHost(self.room - number, self.half)
 
-    def turn(self, now: int, place: int, eta: int = 0) -> int:
+    def due_at(self, now: int, position: int, eta: int = 0) -> int:
         """Return when a postponed task is looked at again."""
-        return now + min(1 + place // self.half, _LOOK_AGAIN) * SECOND
+        return now + min(1 + position // self.half, _LOOK_AGAIN) * SECOND
 
 
 @dataclass(slots=True, eq=False)
@@ -160,9 +160,9 @@ class UnknownHosts:
         self.room -= number
         return self
 
-    def turn(self, now: int, place: int, eta: int = 0) -> int:
+    def due_at(self, now: int, position: int, eta: int = 0) -> int:
         """Return when a postponed task is looked at again."""
-        return now + min(1 + place // (_SOON * self.half), _LOOK_AGAIN) * SECOND
+        return now + min(1 + position // (_SOON * self.half), _LOOK_AGAIN) * SECOND
 
 
 def slowed(

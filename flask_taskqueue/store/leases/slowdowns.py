@@ -185,11 +185,11 @@ class Slowdowns:
         now: int,
     ) -> None:
         """Schedule tasks for when their turn may come."""
-        task, places = self._task, {target: len(found) for target, found in late.items()}
+        task, positions = self._task, {target: len(found) for target, found in late.items()}
         back = {
-            record.id: slowdowns[target].turn(now, place, record.eta)
+            record.id: slowdowns[target].due_at(now, position, record.eta)
             for target in late
-            for place, record in enumerate(late[target], 1)
+            for position, record in enumerate(late[target], 1)
         }
         self._delay(connection, State.LEASED, back, lambda due: parked(task, due))
         others: dict[str, int] = {}
@@ -198,8 +198,8 @@ class Slowdowns:
         ):
             target = slowdown_target(row.queue, row.url, row.target)
             if target in late:
-                places[target] += 1
-                others[row.id] = slowdowns[target].turn(now, places[target], row.eta)
+                positions[target] += 1
+                others[row.id] = slowdowns[target].due_at(now, positions[target], row.eta)
         if others:
             self._delay(connection, State.SCHEDULED, others, lambda due: {"due_at": due})
 

@@ -46,7 +46,7 @@ class Queues:
             dialect.now.label("now"),
         ).select_from(tables.queue.outerjoin(bucket, its_bucket))
 
-    def take_turn(self, connection: sa.Connection) -> None:
+    def take_write_lock(self, connection: sa.Connection) -> None:
         """Become the only writer until the transaction ends, if the database has just one.
 
         Everything that the transaction reads from then on stays the same. This is for a transaction
