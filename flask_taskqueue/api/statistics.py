@@ -39,9 +39,11 @@ def _statistics(
         _statistics_of(
             rows[name],
             counted[name],
-            enforced_rate=enforced(gates[name].rate, name, slowdowns, gates[name].now),
+            enforced_rate=enforced(gate.rate, name, slowdowns, gate.now)
+            if gate
+            else rows[name].rate,
         )
-        for name in chosen
+        for name, gate in ((name, gates.get(name)) for name in chosen)
     ]
 
 

@@ -707,4 +707,4 @@ def test_bytes_in_place_of_the_task_of_a_schedule_hold_up_no_task(on_sqlite: Ben
     task = on_sqlite.tasks.add("/w")
     assert on_sqlite.run(task).state is State.SUCCEEDED
     assert on_sqlite.app.test_cli_runner().invoke(args=["taskqueue", "cron", "list"]).exit_code == 0
-    assert "can't decode byte" in str(on_sqlite.tasks.get_schedule("nightly").last_error)
+    assert "Expecting value" in str(on_sqlite.tasks.get_schedule("nightly").last_error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import cached_property, partial
 from typing import TypeVar
 
@@ -14,6 +14,7 @@ from ...core.diagnosis.facts import Finding
 from ...core.errors import ConfigurationError, TransientError
 from ...process.interrupts import shielded
 from .dialects import Dialect, dialect_of, is_in_memory
+from .dialects.unreadable_texts import UnreadableTextError, make_readable, strictly
 from .schema import CURRENT, Schema, SchemaChange, SchemaVersion
 from .streams import refuse_stream
 from .tables import Tables
@@ -219,19 +220,24 @@ class Database:
         wait: Wait = Wait.PATIENTLY,
         done: Work[Result | None] = lambda _: None,
     ) -> Result:
-        def run_once(transaction: RetriedTransaction) -> Result:
-            with (
-                shielded(),
-                untraced(),
-                self.around(),
-                self.write_lock,
-                self._begin() as connection,
-            ):
-                with self.dialect.at_once(connection) if wait is Wait.NOT else nullcontext():
-                    found = done(connection) if transaction.unsure else None
-                    return transaction.run(work, connection) if found is None else found
+        def run_once(connection: sa.Connection, transaction: RetriedTransaction) -> Result:
+            with self.dialect.at_once(connection) if wait is Wait.NOT else nullcontext():
+                found = done(connection) if transaction.unsure else None
+                return transaction.run(work, connection) if found is None else found
 
-        return self._retried(run_once, tries, wait)
+        def run_readable(transaction: RetriedTransaction) -> Result:
+            with suppress(UnreadableTextError), self._writing() as connection, strictly(connection):
+                return run_once(connection, transaction)
+            with self._writing() as connection:
+                make_readable(connection, self.tables.all)
+                return run_once(connection, transaction)
+
+        return self._retried(run_readable, tries, wait)
+
+    @contextmanager
+    def _writing(self) -> Iterator[sa.Connection]:
+        with shielded(), untraced(), self.around(), self.write_lock, self._begin() as connection:
+            yield connection
 
     def _retried(
         self, run_once: Callable[[RetriedTransaction], Result], tries: int, wait: Wait

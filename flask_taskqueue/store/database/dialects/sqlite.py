@@ -20,6 +20,7 @@ from . import sqlite_findings
 from .claims import claim_in_one_statement
 from .connections import create_engine
 from .transactions import BRIEF, Mark, Savepoint
+from .unreadable_texts import Texts
 
 BUSY_TIMEOUT = 10_000
 """The milliseconds that a transaction waits for another writer."""
@@ -66,7 +67,7 @@ class SQLite:
         seen = threading.Event()
 
         @sa.event.listens_for(engine, "connect")
-        def _connect(connection: Any, _record: object) -> None:
+        def _connect(connection: Any, record: Any) -> None:
             if not seen.is_set():
                 _refuse_without_json(connection, engine.dialect.loaded_dbapi)
                 with suppress(NoThreadError):  # then the next connection is checked
@@ -74,6 +75,7 @@ class SQLite:
                         _refuse_one_thread(connection, engine.dialect.loaded_dbapi)
                     seen.set()
             _settle(connection, engine.dialect.loaded_dbapi)
+            Texts().read(connection, record)
 
         sa.event.listen(engine, "begin", _begin)
         return engine
@@ -222,17 +224,13 @@ def _refuse_one_thread(connection: Any, module: Any) -> None:
 
 
 def _settle(connection: Any, module: Any) -> None:
-    """Let only `_begin` begin transactions, and read rows as SQLAlchemy does.
-
-    That holds whatever a listener has set.
-    """
+    """Let only `_begin` begin transactions, whatever a listener has set."""
     if getattr(connection, "autocommit", -1) != -1:
         connection.autocommit = (
             True  # which ends the transaction that is always open in the mode before
         )
         connection.autocommit = -1  # as it is decided by isolation_level
     connection.isolation_level = None
-    connection.row_factory, connection.text_factory = None, str
     cursor = connection.cursor()
     # Not while another connection writes in another mode, perhaps the caller's own session; a later
     # connection then does it.
