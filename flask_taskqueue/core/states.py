@@ -55,6 +55,15 @@ class State(StrEnum):
 Lease = tuple[str, str]
 """The ids of a task and its lease, which identify an attempt."""
 
+MOST_COUNTED = 2**31 - 1
+"""The greatest number that a count of a task can be. There it stays, whatever is counted."""
+
+
+def one_more(number: int) -> int:
+    """Return a count of a task with one more counted."""
+    return min(number + 1, MOST_COUNTED)
+
+
 LIVE = frozenset({State.SCHEDULED, State.LEASED, State.FORWARDED})
 FINISHED = frozenset({State.SUCCEEDED, State.DEAD, State.CANCELLED})
 

@@ -38,8 +38,10 @@ def end_unreachable(
         *_foreign_priorities(task, names),
         _after_all_time(task, names),
     )
+    taken = State.SCHEDULED.value, State.LEASED.value
+    waits = sa.and_(task.c.state.in_(taken), task.c.due_at.is_not(None))
     rows = connection.execute(
-        sa.select(task.c.id, task.c.queue).where(is_state(task, State.SCHEDULED), found).limit(MOST)
+        sa.select(task.c.id, task.c.queue).where(waits, found).limit(MOST)
     ).all()
     if not rows:
         return 0
@@ -53,7 +55,7 @@ def end_unreachable(
     )
     counters.add(connection, ends((row.queue, State.DEAD) for row in rows))
     return connection.execute(
-        sa.update(task).where(task.c.id.in_(ids), is_state(task, State.SCHEDULED)).values(changes)
+        sa.update(task).where(task.c.id.in_(ids), waits).values(changes)
     ).rowcount
 
 

@@ -11,7 +11,7 @@ from ..core.queues.slowdowns import slowdown_target
 from ..core.settings.queue import CLOUDTASKS
 from ..core.states import LIVE, Record, State
 from .database.dialects import Dialect
-from .database.dialects.claims import is_state
+from .database.dialects.claims import held_against, is_state
 from .database.lease_ends import is_held, is_lost, shown_columns
 from .database.tables import Tables
 from .leases.circuits import Circuits
@@ -150,14 +150,12 @@ class TaskFacts:
         """Return suspects: tasks of open queues whose lease ran out, and those being tried."""
         task = self._task
         paused = sa.select(self._queue.c.name).where(self._queue.c.paused_at.is_not(None))
-        held_against = task.c.crashes - task.c.pardons
-        expired = sa.and_(
-            self._is_lost, task.c.queue.not_in(paused), held_against == MAX_CRASHES - 2
-        )
+        crashes = held_against(task)
+        expired = sa.and_(self._is_lost, task.c.queue.not_in(paused), crashes == MAX_CRASHES - 2)
         tried = sa.and_(
             task.c.last_reason == "crash",
             ~self._is_lost,
-            held_against >= MAX_CRASHES - 1,
+            crashes >= MAX_CRASHES - 1,
         )
         return self._some(connection, is_state(task, State.LEASED), sa.or_(expired, tried))
 

@@ -708,3 +708,76 @@ def test_bytes_in_place_of_the_task_of_a_schedule_hold_up_no_task(on_sqlite: Ben
     assert on_sqlite.run(task).state is State.SUCCEEDED
     assert on_sqlite.app.test_cli_runner().invoke(args=["taskqueue", "cron", "list"]).exit_code == 0
     assert "Expecting value" in str(on_sqlite.tasks.get_schedule("nightly").last_error)
+
+
+@pytest.mark.parametrize("column", ["attempts", "executions", "answered", "crashes", "pardons"])
+def test_a_count_at_its_greatest_stays_there_and_holds_up_nothing(
+    database: TestDatabase, column: str
+) -> None:
+    """A task that runs, one that fails and one whose lease ran out all come to an end."""
+    with application(database.url) as bench:
+        bench.tasks.worker("/w", endpoint="w")(lambda: None)
+        law = {"task_retry_limit": 0}
+        bench.tasks.worker("/fails", endpoint="fails", retry=law)(lambda: ("", 500))
+        bench.tasks.worker("/commits", endpoint="commits", transactional=True)(lambda: None)
+        tasks = [bench.tasks.add(url) for url in ("/w", "/fails", "/commits", "/w")]
+        lost = {"state": "leased", "lease_id": "x", "held_by": "x", "attempts": 1}
+        rewrite(bench, tasks[-1], **lost, started_at=1, due_at=1)
+        for task in tasks:
+            rewrite(bench, task, **{column: 2**31 - 1})
+        bench.tasks.drain()
+        ended = [bench.tasks.get(task.id) for task in tasks]
+        last = State.DEAD if column == "crashes" else State.SUCCEEDED
+        assert [task.state for task in ended] == [
+            State.SUCCEEDED,
+            State.DEAD,
+            State.SUCCEEDED,
+            last,
+        ]
+        assert all(task.attempts <= 2**31 - 1 >= task.crashes for task in ended)
+
+
+def test_a_lease_that_no_dispatcher_takes_over_is_ended(database: TestDatabase) -> None:
+    """That of a queue or priority that is none, or one that ends after all time."""
+    with application(database.url) as bench:
+        bench.tasks.worker("/w")(lambda: None)
+        wrong: list[dict[str, Any]] = [
+            {"queue": "none"},
+            {"priority": 32767},
+            {"due_at": LAST_MICROS + 1},
+        ]
+        tasks = [bench.tasks.add("/w") for _ in wrong]
+        lost = {"state": "leased", "lease_id": "x", "held_by": "x", "attempts": 1, "due_at": 1}
+        for task, values in zip(tasks, wrong, strict=True):
+            rewrite(bench, task, **{**lost, "started_at": 1, **values})
+        bench.runtime.sweep()
+        ended = [bench.tasks.get(task.id) for task in tasks]
+        assert [task.state for task in ended] == [State.DEAD] * 3
+        assert all("malformed" in str(task.last_error) for task in ended)
+
+
+@pytest.mark.parametrize("column", ["started_at", "lease_id", "held_by"])
+def test_a_lost_lease_of_which_something_is_missing_is_taken_over(
+    database: TestDatabase, column: str
+) -> None:
+    """Whoever wrote its row has left it out."""
+    with application(database.url) as bench:
+        bench.tasks.worker("/w")(lambda: None)
+        task = bench.tasks.add("/w")
+        lost = {"state": "leased", "lease_id": "x", "held_by": "x", "attempts": 1, "due_at": 1}
+        rewrite(bench, task, **{**lost, "started_at": 1, column: None})
+        assert bench.run(task).state is State.SUCCEEDED
+        assert [reason for _, reason, _ in bench.attempts(task)] == ["crash", "success"]
+
+
+def test_an_id_that_looks_like_a_list_is_that_of_one_task(database: TestDatabase) -> None:
+    """Commas, quotes, braces, backslashes, spaces at its ends, and the word NULL."""
+    with application(database.url) as bench:
+        bench.tasks.worker("/w")(lambda: None)
+        ids = ["a,b", 'a"b', "{a}", "a\\b", " a ", "NULL", "a'b", "[1]", "%s", "{}", '"', ","]
+        for task_id in ids:
+            rewrite(bench, bench.tasks.add("/w"), id=task_id)
+        good = bench.tasks.add("/w")
+        assert bench.run(good).state is State.SUCCEEDED
+        states = {task_id: bench.tasks.get(task_id).state for task_id in ids}
+        assert {state for state in states.values() if not state.is_finished} == set(), states

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ..delivery.outcome import Outcome
-from ..states import Record, State
+from ..states import Record, State, one_more
 
 PROBATION = 10.0
 MAX_CRASHES = 3
@@ -29,7 +29,7 @@ _DOUBLINGS = 6
 def poison(record: Record) -> Outcome:
     """Return the outcome of a task that has crashed too often."""
     return Outcome(
-        State.DEAD, "crash", error=POISON.format(crashes=record.crashes + 1), executed=False
+        State.DEAD, "crash", error=POISON.format(crashes=one_more(record.crashes)), executed=False
     )
 
 

@@ -162,8 +162,8 @@ def _row(result: AttemptResult, reason: str) -> dict[str, Any]:
     return {
         "task_id": record.id,
         "number": record.attempts,
-        "lease_id": record.lease_id,
-        "started_at": record.started_at,
+        "lease_id": record.lease_id or "",  # these two are missing only from rows written by hand
+        "started_at": record.created_at if record.started_at is None else record.started_at,
         "held_by": record.held_by,
         "reason": reason,
         "status": outcome.status,

@@ -19,7 +19,7 @@ from ...core.errors import ConfigurationError
 from ...core.states import Record, State
 from ...core.times import SECOND
 from ..database.dialects import Dialect, Mark
-from ..database.dialects.claims import is_state
+from ..database.dialects.claims import counted, is_state
 from ..database.prepared import Prepared
 from ..database.tables import Tables
 from ..database.task_tables import ended
@@ -160,8 +160,8 @@ def _success(task: sa.Table, now: sa.ColumnElement[int]) -> dict[str, Any]:
     return ended(
         State.SUCCEEDED,
         now,
-        executions=task.c.executions + 1,
-        answered=task.c.answered + 1,
+        executions=counted(task.c.executions),
+        answered=counted(task.c.answered),
         last_status=sa.bindparam("status"),
         last_reason="success",
         last_error=None,

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from ...core.delivery.outcome import Death
 from ...core.queues.poison import POISON, is_poison, poison
-from ...core.states import Record, State
+from ...core.states import Record, State, one_more
 from ...core.times import SECOND, duration_micros
 from ..database.dialects import Dialect
 from ..database.dialects.claims import is_state, taken
@@ -149,9 +149,9 @@ class DeliveredLeases:
         if self._completions.finish(connection, record, source) is not None:
             return []
         self._log.crash(connection, [record], source)
-        crashed = {"crashes": record.crashes + 1, "last_reason": "crash"}
+        crashed = {"crashes": one_more(record.crashes), "last_reason": "crash"}
         if is_poison(record):
-            error = POISON.format(crashes=record.crashes + 1)
+            error = POISON.format(crashes=one_more(record.crashes))
             changes = ended(State.DEAD, self._now, **crashed, last_error=error)
             self._change(connection, record, changes)
             self._finish.follow(connection, [Transition(record, State.DEAD)], source)

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from ...core.states import Lease, Record, State
 from ...core.times import SECOND, duration_micros
 from ..database.dialects import Dialect
-from ..database.dialects.claims import is_state
+from ..database.dialects.claims import counted, is_state
 from ..database.prepared import Prepared
 from ..database.tables import Tables
 from ..database.task_tables import parked
@@ -168,8 +168,8 @@ class Leases:
             changes = {
                 "state": State.SCHEDULED.value,
                 "due_at": self._now,
-                "crashes": task.c.crashes + 1,
-                "pardons": task.c.pardons + 1,
+                "crashes": counted(task.c.crashes),
+                "pardons": counted(task.c.pardons),
                 "last_reason": "crash",
             }
             ids = [record.id for record in held]

@@ -16,10 +16,10 @@ import sqlalchemy as sa
 from ...core.delivery.outcome import Death, Outcome
 from ...core.names import lease_id
 from ...core.retry import RetryOptions
-from ...core.states import Record, State
+from ...core.states import Record, State, one_more
 from ...core.times import SECOND, duration_micros, plural
 from ..database.dialects import Dialect
-from ..database.dialects.claims import is_state
+from ..database.dialects.claims import counted, is_state
 from ..database.tables import Tables
 from ..database.task_tables import ended
 from .finish import Finish, Transition
@@ -152,7 +152,7 @@ class Pulls:
         # MySQL assigns in the order of the columns, and none of these reads another.
         changes: dict[str, Any] = {
             "lease_id": lease,
-            "attempts": task.c.attempts + 1,
+            "attempts": counted(task.c.attempts),
             "due_at": now + period,
             "started_at": now,
             "first_tried_at": sa.func.coalesce(task.c.first_tried_at, now),
@@ -160,7 +160,7 @@ class Pulls:
         ids = sorted(record.id for record in records)
         connection.execute(sa.update(task).where(task.c.id.in_(ids)).values(changes))
         return [
-            record._replace(lease_id=lease, attempts=record.attempts + 1, due_at=now + period)
+            record._replace(lease_id=lease, attempts=one_more(record.attempts), due_at=now + period)
             for record in records
         ]
 

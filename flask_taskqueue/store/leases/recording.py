@@ -14,7 +14,7 @@ from ...core.states import State
 from ...core.times import duration_micros
 from ...core.urls import leads_out
 from ..database.dialects import Dialect
-from ..database.dialects.claims import is_state
+from ..database.dialects.claims import counted, is_state
 from ..database.prepared import Prepared
 from ..database.tables import Tables
 from ..database.transaction import MovedError
@@ -205,8 +205,8 @@ class Recording:
                 unique_key=sa.case(
                     (sa.bindparam("live", type_=sa.Integer) == 1, task.c.unique_key)
                 ),
-                executions=task.c.executions + sa.bindparam("executed", type_=sa.Integer),
-                answered=task.c.answered + sa.bindparam("answer", type_=sa.Integer),
+                executions=counted(task.c.executions, sa.bindparam("executed", type_=sa.Integer)),
+                answered=counted(task.c.answered, sa.bindparam("answer", type_=sa.Integer)),
                 last_status=sa.bindparam("status"),
                 last_reason=sa.bindparam("reason"),
                 last_error=sa.bindparam("error"),

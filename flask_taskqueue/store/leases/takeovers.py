@@ -11,10 +11,10 @@ from ...core.delivery.outcome import success
 from ...core.queues.lanes import Lane
 from ...core.queues.poison import MAX_CRASHES, POISON, is_poison, poison
 from ...core.queues.rate_keys import is_rate_key
-from ...core.states import Lease, Record, State
+from ...core.states import Lease, Record, State, one_more
 from ...core.times import duration_micros
 from ..database.dialects import Dialect
-from ..database.dialects.claims import is_state
+from ..database.dialects.claims import counted, held_against, is_state
 from ..database.lease_ends import is_lost
 from ..database.tables import Tables
 from ..database.task_tables import ended
@@ -105,8 +105,8 @@ class Takeovers:
                 continue
             changes = {
                 **holder,
-                "attempts": found.attempts + 1,
-                "crashes": found.crashes + 1,
+                "attempts": one_more(found.attempts),
+                "crashes": one_more(found.crashes),
                 "last_reason": "crash",
                 "due_at": self._now + duration_micros(lease),
                 "started_at": started_at,
@@ -133,9 +133,9 @@ class Takeovers:
             sa.tuple_(task.c.id, task.c.lease_id).in_(sorted(leases)),
             is_state(task, State.LEASED),
         )
-        condemned = task.c.crashes + 1 - task.c.pardons >= MAX_CRASHES
+        condemned = held_against(task) + 1 >= MAX_CRASHES
         connection.execute(
-            sa.update(task).where(*mine, condemned).values(pardons=task.c.pardons + 1)
+            sa.update(task).where(*mine, condemned).values(pardons=counted(task.c.pardons))
         )
 
     def _first_expired(
@@ -161,7 +161,7 @@ class Takeovers:
             task.c.priority == lane.priority,
             self._is_lost,
         )
-        on_trial = task.c.crashes + 2 - task.c.pardons == MAX_CRASHES
+        on_trial = held_against(task) + 2 == MAX_CRASHES
         which = sa.true() if suspects is None else on_trial if suspects else sa.not_(on_trial)
         return (
             sa.select(task)
@@ -171,7 +171,7 @@ class Takeovers:
         )
 
     def _end_poison(self, connection: sa.Connection, record: Record, source: str) -> None:
-        crashes = record.crashes + 1
+        crashes = one_more(record.crashes)
         changes = ended(
             State.DEAD,
             self._now,

@@ -13,7 +13,7 @@ from ...core.names import dispatcher_id
 from ...core.states import State
 from ...core.times import duration_micros, to_datetime
 from ..database.dialects import Dialect
-from ..database.dialects.claims import is_state
+from ..database.dialects.claims import counted, is_state
 from ..database.lease_ends import is_lost
 from ..database.prepared import Prepared
 from ..database.tables import Tables
@@ -112,7 +112,7 @@ class Dispatchers:
         connection.execute(
             sa.update(dispatcher)
             .where(dispatcher.c.seen_at != _NEVER)
-            .values(asked=dispatcher.c.asked + 1)
+            .values(asked=counted(dispatcher.c.asked))
         )
         rows = connection.execute(
             sa.select(dispatcher.c.id, dispatcher.c.asked).where(dispatcher.c.seen_at != _NEVER)

@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ....core.states import LIVE, Record, State
+from ....core.states import LIVE, MOST_COUNTED, Record, State
 from ..prepared import Prepared
 
 LIVE_ROWS = sa.text("due_at IS NOT NULL")
@@ -60,13 +60,26 @@ def candidates(
     )
 
 
+def counted(count: sa.ColumnElement[int], more: Any = 1) -> sa.ColumnElement[int]:
+    """Return a count of a task with one ``more``, or none.
+
+    The greatest number that its column takes, which somebody may have written, stays as it is.
+    """
+    return sa.case((count == MOST_COUNTED, count), else_=count + more)
+
+
+def held_against(task: sa.Table) -> sa.ColumnElement[int]:
+    """Return how many crashes are held against a task."""
+    return sa.cast(task.c.crashes, sa.BigInteger) - task.c.pardons
+
+
 def taken(task: sa.Table, now: sa.ColumnElement[int]) -> dict[str, Any]:
     """Return the changes of a claim; claiming is starting, so the attempt is counted here."""
     return {
         "state": sa.literal_column(f"'{State.LEASED}'"),
         "lease_id": sa.bindparam("new_lease"),
         "held_by": sa.bindparam("holder"),
-        "attempts": task.c.attempts + 1,
+        "attempts": counted(task.c.attempts),
         "due_at": now + sa.bindparam("period", type_=sa.BigInteger),
         "started_at": now,
         "first_tried_at": sa.func.coalesce(task.c.first_tried_at, now),

@@ -12,7 +12,7 @@ from sqlalchemy.dialects import mysql
 
 from ....core.diagnosis.facts import Finding
 from ....core.errors import TransientError
-from ....core.states import Record, State
+from ....core.states import Record, State, one_more
 from ..prepared import Prepared
 from .claims import taken
 from .connections import create_engine, ping_idle
@@ -241,7 +241,7 @@ def _taken(row: sa.Row[Any], how: Mapping[str, Any]) -> Record:
         state=State.LEASED.value,
         lease_id=how["new_lease"],
         held_by=how["holder"],
-        attempts=record.attempts + 1,
+        attempts=one_more(record.attempts),
         due_at=row.now + how["period"],
         started_at=row.now,
         first_tried_at=row.now if record.first_tried_at is None else record.first_tried_at,

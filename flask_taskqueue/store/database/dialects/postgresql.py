@@ -177,7 +177,9 @@ class PostgreSQL:
         return column == sa.func.any(sa.bindparam(name, type_=postgresql.ARRAY(sa.String)))
 
     def bound(self, texts: Sequence[str]) -> Any:
-        return "{" + ",".join(texts) + "}"  # drivers take longer to write an array
+        # drivers take longer to write an array
+        escaped = (text.replace("\\", "\\\\").replace('"', '\\"') for text in texts)
+        return '{"' + '","'.join(escaped) + '"}' if texts else "{}"
 
     def insert_missing(self, table: sa.Table) -> sa.Insert:
         return postgresql.insert(table).on_conflict_do_nothing()
