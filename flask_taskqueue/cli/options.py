@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -28,7 +30,7 @@ from ..core.states import State
 from ..engine.pulse import usable_processors
 from ..runtime import Runtime
 from ..store import refusal
-from .output import visible, write_any_text
+from .output import drop_output, is_of_echo, visible, write_any_text
 
 if TYPE_CHECKING:
     _ParamType = click.ParamType[Any]
@@ -92,12 +94,17 @@ class Commands(AppGroup):
                     ]
                 )
 
+    def make_context(self, *args: Any, **options: Any) -> click.Context:
+        with _stdout_refused():  # it prints the help
+            return super().make_context(*args, **options)
+
     def invoke(self, ctx: click.Context) -> Any:
         if os.environ.get("NO_COLOR"):
             ctx.color = False
         write_any_text()
         try:
-            return super().invoke(ctx)
+            with _stdout_refused():
+                return super().invoke(ctx)
         except TaskQueueError as error:
             raise failure(error) from error
         except (KeyboardInterrupt, click.Abort) as stopped:
@@ -107,6 +114,22 @@ class Commands(AppGroup):
                 raise
             click.echo(err=True)
             ctx.exit(INTERRUPTED)
+
+
+@contextmanager
+def _stdout_refused() -> Iterator[None]:
+    """Raise `CommandFailure` if stdout cannot be written, as on a full disk.
+
+    Click ends the command by itself when nobody reads a pipe any more.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.EPIPE or not is_of_echo(error):
+            raise
+        drop_output()
+        reason = error.strerror or str(error)
+        raise CommandFailure(f"the output could not be written: {reason}") from error
 
 
 def failure(error: TaskQueueError) -> CommandFailure:

@@ -48,6 +48,8 @@ _BODY_SHOWN = 2000
 @with_appcontext
 def show(task_id: str, attempts: bool, as_curl: bool, as_json: bool, in_utc: bool) -> None:
     """Show the task whose id begins with ID: its request, its state, what it waits for."""
+    if as_curl and (as_json or attempts or in_utc):
+        raise click.UsageError("--curl prints a command and nothing else: give no other option")
     runtime = current_runtime()
     chosen = task_id_of(runtime, task_id)
     with runtime.store.reading() as connection:

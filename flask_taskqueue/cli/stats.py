@@ -78,6 +78,9 @@ def _counts_document(counts: QueueCounts) -> dict[str, Any]:
 def queues(context: click.Context, as_json: bool, in_utc: bool) -> None:
     """List the queues with their tasks and limits; add, change and delete queues."""
     if context.invoked_subcommand is not None:
+        if in_utc:
+            raise click.UsageError("--utc is for the list of queues: leave it out")
+        context.default_map = {context.invoked_subcommand: {"as_json": as_json}}
         return
     status = _read(current_runtime())
     if as_json:

@@ -70,3 +70,12 @@ def test_an_error_is_visible_too(console: Console) -> None:
     assert result.exit_code != 0
     assert "\x9b" not in result.output
     assert "\u202e" not in result.output
+
+
+@pytest.mark.parametrize("option", ["--json", "--attempts", "--utc"])
+def test_curl_is_printed_by_itself(console: Console, option: str) -> None:
+    """An option that it would leave out is refused."""
+    task = console.add()
+    assert console.run("show", task.id, "--curl").stdout.startswith("curl ")
+    refused = console.run("show", task.id, "--curl", option)
+    assert (refused.exit_code, "prints a command" in refused.output) == (2, True)

@@ -316,3 +316,12 @@ def test_run_takes_no_base_url_that_paths_cannot_be_appended_to(console: Console
     assert result.exit_code != 0
     assert f"--base-url is {url!r}; it must be a URL" in result.output
     assert console.bench.tasks.get(task.id).attempts == 0
+
+
+def test_the_options_of_the_list_of_queues_before_a_subcommand(console: Console) -> None:
+    """``--json`` holds for what it does; ``--utc`` is refused, which says nothing there."""
+    added = console.run("queues", "--json", "add", "reports", "--rate", "5/s")
+    assert json.loads(added.stdout) == {"action": "add", "name": "reports", "changed": True}
+    assert console.run("queues", "delete", "reports", "--yes").stdout.startswith("Deleted reports")
+    refused = console.run("queues", "--utc", "add", "reports")
+    assert (refused.exit_code, "leave it out" in refused.output) == (2, True)

@@ -100,3 +100,25 @@ def test_a_shell_completes_commands(environment: dict[str, str]) -> None:
         check=False,
     )
     assert found.stdout == "plain,doctor\n"
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("words", ["stats", "list --json", "list --help", "--help"])
+def test_output_that_cannot_be_written_is_an_error_of_one_line(
+    environment: dict[str, str], words: str, unbuffered: str
+) -> None:
+    """As on a full disk; the exit code says so to a script."""
+    command = [sys.executable, "-m", "flask", "taskqueue", *words.split()]
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        ended = subprocess.run(
+            command,
+            env={**environment, "PYTHONUNBUFFERED": unbuffered},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    (line,) = ended.stderr.splitlines()
+    assert line == "Error: the output could not be written: No space left on device"
+    assert ended.returncode == 1
