@@ -9,14 +9,16 @@ from typing import Any
 from flask import Flask
 
 from ..api.tasks import Tasks
+from ..core.security.targets import Targets
 from ..core.states import Record, State
 from ..core.tasks.options import aware_utc
+from ..core.tasks.request import METHODS
 from ..core.tasks.task import Task
 from ..core.urls import is_absolute, no_url, normal
 from ..runtime import Runtime, sessions
 from ..runtime.contexts import is_current
 from ..store import Filter
-from ..web.routes import RouteFinder
+from ..web.routes import RouteFinder, answers
 from ..web.task_function import TaskFunction
 from ..web.worker import Worker
 from .expected import ExpectedTask, closest, params_of
@@ -71,10 +73,14 @@ class Inspector:
             )
         return found[0]
 
-    def params(self, task: Task) -> dict[str, Any]:
-        """Return a task's parameters: its JSON object, or those of its form and query, as texts."""
+    def params(self, task: Any) -> dict[str, Any]:
+        """Return the parameters of a task, or of the only one with a URL (as in `tasks`).
+
+        They are its JSON object, or those of its form and query, as texts.
+        """
+        task_id = self.get(task).id
         with self._runtime.store.reading() as connection:
-            return params_of(self._runtime.store.tasks.get(connection, task.id))
+            return params_of(self._runtime.store.tasks.get(connection, task_id))
 
     def assert_enqueued(
         self,
@@ -118,7 +124,9 @@ class Inspector:
     ) -> None:
         """Raise AssertionError if a task matches.
 
-        It takes the arguments of `assert_enqueued`, except ``count``.
+        It takes the arguments of `assert_enqueued`, except ``count``. Raises `InvalidUrlError` for
+        a path that no task can have, because no route of the app answers it and tasks go nowhere
+        else.
         """
         expected = self._expected(url, params=params, queue=queue, name=name, state=state, eta=eta)
         found = self._matching(expected)
@@ -126,6 +134,16 @@ class Inspector:
             raise AssertionError(
                 f"{len(found)} tasks matched {expected}{_lines(closest(expected, found))}"
             )
+        self._check(expected.url)
+
+    def _check(self, url: ExpectedUrl | None) -> None:
+        """Raise `InvalidUrlError` for a path that no task can have, as ``add()`` would."""
+        if url is None or is_absolute(url.text) or isinstance(url, ExpectedRoute):
+            return
+        if Targets.of(self._runtime.settings).policy != "internal":
+            return  # it may be the path of another host
+        if not any(answers(self.app, url.text, method, redirected=True) for method in METHODS):
+            self._routes.find(url.text, "POST")
 
     def _expected(
         self, url: Any = None, *, state: State | str | None = None, **fields: Any

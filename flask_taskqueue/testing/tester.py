@@ -15,7 +15,6 @@ from ..core.errors import BadTaskStateError, BadTransactionStateError, Configura
 from ..core.settings import checks
 from ..core.states import State
 from ..core.tasks.spec import TaskOptions, TaskSpec
-from ..core.tasks.task import Task
 from ..core.times import LONGEST, duration_micros, to_datetime
 from ..runtime import Runtime
 from ..store import DatabaseForTests
@@ -84,13 +83,13 @@ class TaskQueueTester(Inspector):
         """The time of the queue's clock."""
         return to_datetime(self._database.now())
 
-    def run(self, task: Task | str) -> Attempt:
-        """Attempt a task (or the task with this id) once, whatever it waits for.
+    def run(self, task: Any) -> Attempt:
+        """Attempt a task (or that with this id, or the only one of a handler), whatever it awaits.
 
         Raises `BadTaskStateError` unless it is scheduled, and for a task of a pull queue.
         """
         self._settle()
-        task_id = task if isinstance(task, str) else task.id
+        task_id = task if isinstance(task, str) else self.get(task).id
         with self._as_running():
             record = self._dispatcher.take(task_id)
             if record is None:

@@ -57,6 +57,44 @@ def on_file(sqlite_database: TestDatabase) -> Iterator[Kit]:
         yield one, tester
 
 
+def test_a_path_that_no_task_can_have_is_a_mistake_of_the_test(on_file: Kit) -> None:
+    """It is told as by ``add()``; a misspelt one would always pass."""
+    app, taskqueue = on_file
+    app.tasks.worker("/worker/mail", methods=("GET",))(lambda: None)
+    taskqueue.refute_enqueued("/worker/mail")
+    taskqueue.refute_enqueued("/worker/mail?user=1")
+    taskqueue.refute_enqueued("https://other.example/worker/mial")
+    with pytest.raises(InvalidUrlError, match="answers POST /worker/mial"):
+        taskqueue.refute_enqueued("/worker/mial")
+
+
+def test_a_path_may_be_that_of_another_host(sqlite_database: TestDatabase) -> None:
+    """Where tasks may go to one."""
+    allowed: dict[str, Any] = {"TASKQUEUE_ALLOWED_HOSTS": ["other.example"]}
+    with bench(sqlite_database.url, **allowed) as app, TaskQueueTester(app.app) as taskqueue:
+        taskqueue.refute_enqueued("/hook")
+        app.tasks.add("/hook", target="https://other.example")
+        with pytest.raises(AssertionError, match="1 tasks matched"):
+            taskqueue.refute_enqueued("/hook")
+
+
+def test_the_only_task_of_a_handler_is_run_by_it(on_file: Kit) -> None:
+    """And its parameters are found; without one, or with several, the error says so."""
+    app, taskqueue = on_file
+
+    @app.tasks.worker("/worker/mail")
+    def mail(user: str) -> str:
+        return user
+
+    with pytest.raises(AssertionError, match="there are 0 tasks for"):
+        taskqueue.run(mail)
+    mail.add("ann")
+    assert taskqueue.params(mail) == {"user": "ann"}
+    assert taskqueue.run(mail).ok
+    with pytest.raises(InvalidUrlError):
+        taskqueue.run(5)
+
+
 def test_a_task_is_stored_and_runs_when_the_test_says_so(kit: Kit) -> None:
     """And the test's session sees what the handler did."""
     one, taskqueue = kit
@@ -409,7 +447,7 @@ def test_respond_answers_in_the_handlers_place(on_file: Kit) -> None:
         ({"exc": TimeoutError("slow")}, "timeout"),
         ({"exc": ValueError("bad")}, "failure"),
     ):
-        with taskqueue.respond(**how):  # type: ignore[arg-type]
+        with taskqueue.respond(**how):
             attempt = taskqueue.run(one.tasks.add("/w"))
         assert (attempt.outcome, attempt.status) == (outcome, 500 if outcome == "failure" else None)
     assert isinstance(attempt.exception, ValueError)
