@@ -36,6 +36,8 @@ def check(runtime: Runtime) -> Iterator[Finding]:
     except (TransientError, TablesMissingError):
         return  # the check of the database reports it
     except ConfigurationError as error:
+        if str(error) in map(str, runtime.store.database.findings()):
+            return
         anchor = "no-secret" if "SECRET" in str(error) else "not-found"
         yield Finding(
             "error",

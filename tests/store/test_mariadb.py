@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from flask_taskqueue import PermanentFailure, State
+from flask_taskqueue import ConfigurationError, PermanentFailure, State
 from tests.apps import Bench, bench
 from tests.databases import Servers, fresh
 
@@ -109,3 +109,37 @@ def test_no_row_is_left_out_of_what_the_queue_reads(servers: Servers, tmp_path: 
                 queue.tasks.add("/w")
             assert len(queue.tasks.find()) == 5
             assert queue.tasks.drain() == 5
+
+
+@pytest.mark.parametrize("kind", ["Aria", "MyISAM"])
+def test_tables_that_roll_nothing_back_are_refused(
+    servers: Servers, tmp_path: Path, kind: str
+) -> None:
+    """By dispatchers and drains; ``doctor`` names each, and what makes it safe."""
+    with fresh("mariadb", servers, tmp_path) as database, bench(database.url) as queue:
+        queue.tasks.worker("/w")(lambda: None)
+        task = queue.tasks.add("/w")
+        doctor = ["taskqueue", "doctor", "--json"]
+        console = queue.app.test_cli_runner()
+        assert "storage engine" not in console.invoke(args=doctor).output
+        engine = queue.store.database.engine
+        with engine.connect() as connection:
+            for name in ("taskqueue_batch", "taskqueue_lock"):
+                connection.exec_driver_sql(f"ALTER TABLE {name} ENGINE = {kind}")
+        told = console.invoke(args=doctor)
+        wrong = [one for one in json.loads(told.stdout) if "storage engine" in one["text"]]
+        remedies = [one["remedy"] for one in wrong if one["level"] == "error"]
+        assert (told.exit_code, remedies) == (
+            1,
+            [
+                "run: ALTER TABLE taskqueue_batch ENGINE = InnoDB",
+                "run: ALTER TABLE taskqueue_lock ENGINE = InnoDB",
+            ],
+        )
+        for begin in (queue.runtime.start, queue.tasks.drain):
+            with pytest.raises(ConfigurationError, match=f"storage engine {kind}"):
+                begin()
+        with engine.connect() as connection:
+            for remedy in remedies:
+                connection.exec_driver_sql(remedy.removeprefix("run: "))
+        assert queue.run(task).state is State.SUCCEEDED

@@ -447,7 +447,7 @@ def test_respond_answers_in_the_handlers_place(on_file: Kit) -> None:
         ({"exc": TimeoutError("slow")}, "timeout"),
         ({"exc": ValueError("bad")}, "failure"),
     ):
-        with taskqueue.respond(**how):
+        with taskqueue.respond(**how):  # type: ignore[arg-type]
             attempt = taskqueue.run(one.tasks.add("/w"))
         assert (attempt.outcome, attempt.status) == (outcome, 500 if outcome == "failure" else None)
     assert isinstance(attempt.exception, ValueError)

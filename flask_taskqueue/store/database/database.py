@@ -64,10 +64,7 @@ class Database:
         self.stamp: SchemaVersion | None = None
         """The version that the tables had when they were last looked at."""
         self.around: Callable[[], AbstractContextManager[object]] = nullcontext
-        """The context in which everything is written.
-
-        If the database has only one writer, the caller's own transaction makes way.
-        """
+        """The context of all writing, where the caller's transaction makes way for one writer."""
         self._create = create
         self._ready = self._complete = self._must_recheck = False
         self._opening = threading.Lock()
@@ -189,6 +186,9 @@ class Database:
         if self._shared is not None and not self.in_memory:
             if self._look(self.dialect.commits_by_itself, self._shared):
                 raise ConfigurationError(AUTOCOMMIT)
+        with untraced():
+            for finding in self.dialect.unsafe_tables(self.engine, self.tables.all):
+                raise ConfigurationError(str(finding))
 
     def refuse_if_too_new(self) -> None:
         """Raise `TablesTooNewError` if dispatchers of this version must not use these tables."""
@@ -199,7 +199,8 @@ class Database:
     def findings(self) -> list[Finding]:
         """Return what operators of dispatchers should know; an error means that none can run."""
         with untraced():
-            return self.dialect.findings(self.engine, self._shared)
+            found = self.dialect.findings(self.engine, self._shared)
+            return found + self.dialect.unsafe_tables(self.engine, self.tables.all)
 
     def reset(self) -> None:
         """Forget every connection without closing it; after a fork they are the parent's."""

@@ -69,6 +69,9 @@ class Dialect(Protocol):
         ``application`` is the application's own engine, if it shares the database.
         """
 
+    def unsafe_tables(self, engine: sa.Engine, tables: Sequence[sa.Table]) -> list[Finding]:
+        """Return an error for each table that exists and rolls nothing back."""
+
     def refusal(self, source: sa.Engine) -> Finding | None:
         """Return why the queue cannot be part of transactions of the application's engine."""
 

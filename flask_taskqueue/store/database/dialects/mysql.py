@@ -14,6 +14,7 @@ from ....core.diagnosis.facts import Finding
 from ....core.errors import TransientError
 from ....core.states import Record, State, one_more
 from ..prepared import Prepared
+from . import mysql_findings
 from .claims import taken
 from .connections import create_engine, ping_idle
 from .transactions import SNAPSHOTS, Mark, Savepoint, limit_mysql, limits
@@ -100,6 +101,9 @@ class MySQL:
 
     def findings(self, engine: sa.Engine, application: sa.Engine | None) -> list[Finding]:
         return []
+
+    def unsafe_tables(self, engine: sa.Engine, tables: Sequence[sa.Table]) -> list[Finding]:
+        return mysql_findings.of_tables(engine, tables)
 
     def refusal(self, source: sa.Engine) -> Finding | None:
         return None

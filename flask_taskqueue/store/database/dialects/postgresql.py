@@ -137,6 +137,9 @@ class PostgreSQL:
             return []
         return [_PREPARES] if prepares else []
 
+    def unsafe_tables(self, engine: sa.Engine, tables: Sequence[sa.Table]) -> list[Finding]:
+        return []
+
     def refusal(self, source: sa.Engine) -> Finding | None:
         return None
 

@@ -95,6 +95,9 @@ class SQLite:
         ]
         return [finding for finding in found if finding is not None]
 
+    def unsafe_tables(self, engine: sa.Engine, tables: Sequence[sa.Table]) -> list[Finding]:
+        return []
+
     def refusal(self, source: sa.Engine) -> Finding | None:
         return sqlite_findings.of_rollbacks(source)
 
