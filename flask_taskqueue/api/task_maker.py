@@ -33,7 +33,7 @@ from ..core.tasks.options import (
     resolve_delay,
     retry_json,
 )
-from ..core.tasks.packed import pack
+from ..core.tasks.packed import FollowUpError, pack
 from ..core.tasks.request import PULL, UNSET, TaskRequest, build_request, check_method, check_size
 from ..core.tasks.spec import NewTask, SpecOptions, TaskSpec
 from ..core.times import duration_micros
@@ -100,18 +100,22 @@ class TaskMaker:
         )
         return replace(new, surface=surface)
 
-    def _following(self, spec: TaskSpec, position: str, find_queue: FindQueue) -> NewTask:
-        """Return a task that follows another one, whose reply it may ask for."""
+    def _following(
+        self, spec: TaskSpec, position: str, find_queue: FindQueue, level: int
+    ) -> NewTask:
+        """Return a task that follows others, of which it may ask the last one for its reply."""
         try:
             rest, reply_to = take_out(spec)
-            new = self._new_task(rest, find_queue)
+            new = self._new_task(rest, find_queue, level)
             if reply_to is None:
                 return new
             return replace(new, request=awaiting(new.request, reply_to), reply_to=reply_to)
+        except FollowUpError:
+            raise
         except InvalidTaskError as error:
             raise type(error)(f"{position}{error}") from error
 
-    def _new_task(self, spec: TaskSpec, find_queue: FindQueue) -> NewTask:
+    def _new_task(self, spec: TaskSpec, find_queue: FindQueue, level: int = 0) -> NewTask:
         url, options = spec.url, spec.options
         if options.get("transactional") is not None:
             raise InvalidTaskError(
@@ -127,7 +131,7 @@ class TaskMaker:
                 worker.check_name(name)
         options = _declared(worker, options)
         request = self._request(path, params, method, options)
-        return self._of_request(request, worker, options, find_queue)
+        return self._of_request(request, worker, options, find_queue, level)
 
     def _of_request(
         self,
@@ -135,10 +139,11 @@ class TaskMaker:
         worker: Worker[..., Any] | None,
         options: SpecOptions,
         find_queue: FindQueue,
+        level: int = 0,
     ) -> NewTask:
         """Return the task of a request, with these options and its handler's other settings."""
         route = worker.route if worker is not None else _NO_ROUTE
-        following = self._follow_up(options, find_queue)
+        following = self._follow_up(options, find_queue, level)
         queue = self._queue(options.get("queue") or route.queue or "default", find_queue)
         check_mode(queue, request.method)
         name, unique_key = options.get("name"), options.get("unique_key")
@@ -193,8 +198,7 @@ class TaskMaker:
             url = f"/_ah/queue/{options.get('queue') or 'default'}"
         if not isinstance(url, str | Worker):
             raise no_url(url)
-        if params is not None:
-            params = fields(params)
+        params = None if params is None else fields(params)
         if isinstance(url, Worker):
             path, params = self._routes.build_call(url, {} if params is None else params, method)
             return check_path(path), url, params or None
@@ -257,11 +261,12 @@ class TaskMaker:
         )
         return when | ends
 
-    def _follow_up(self, options: SpecOptions, find_queue: FindQueue) -> list[NewTask]:
+    def _follow_up(self, options: SpecOptions, find_queue: FindQueue, level: int) -> list[NewTask]:
         then = options.get("then")
+        specs = () if then is None else then_specs(then, level)
         return [
-            self._following(spec, f"then, task {number}: ", find_queue)
-            for number, spec in enumerate(() if then is None else then_specs(then))
+            self._following(spec, f"then, task {number}: ", find_queue, level + 1)
+            for number, spec in enumerate(specs)
         ]
 
     def _own_target(self, options: SpecOptions) -> str | None:

@@ -4,14 +4,16 @@ database.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
 from flask_taskqueue.core.delivery.outcome import Outcome
+from flask_taskqueue.core.errors import InvalidTaskError
 from flask_taskqueue.core.names import task_id
 from flask_taskqueue.core.states import State
-from flask_taskqueue.core.tasks.packed import pack
+from flask_taskqueue.core.tasks.packed import pack, unpack
 from flask_taskqueue.core.tasks.request import TaskRequest
 from flask_taskqueue.core.tasks.spec import NewTask
 from flask_taskqueue.store import AttemptResult, Filter, Store, StoredReply
@@ -41,6 +43,26 @@ def succeed(store: Store) -> None:
         for record in claim(store)
     ]
     store.transact(lambda connection: store.recording.record(connection, results))
+
+
+def test_what_an_earlier_release_has_stored_follows(store: Store) -> None:
+    """There a task within another was a text; it follows as one that this code stores."""
+    within = json.loads(pack([new(b"second", follow_up=pack([new(b"third")]))]))
+    assert isinstance(within[0]["follow_up"], list)
+    within[0]["follow_up"] = json.dumps(within[0]["follow_up"])
+    del within[0]["delay"]
+    add(store, follow_up=json.dumps(within))
+    succeed(store)
+    succeed(store)
+    assert waiting(store) == [b"third"]
+
+
+def test_what_follows_and_cannot_be_stored_is_refused() -> None:
+    """Not stored to be found unreadable when the task before it is attempted."""
+    body = b"x" * 1_000_000
+    with pytest.raises(InvalidTaskError, match=r"would take \d+ bytes .* 16777216 can be stored"):
+        pack([new(body) for _ in range(15)])
+    assert len(unpack(pack([new(body) for _ in range(10)]))) == 10
 
 
 @pytest.mark.parametrize(

@@ -162,6 +162,37 @@ class TestPlaces:
         chain.tasks.drain()
         assert chain.got == [1, 2, 4, 4]
 
+    def test_a_long_chain_runs_to_its_end(self, chain: Chain) -> None:
+        """What follows takes as much room as its tasks, however many follow each other."""
+
+        @chain.tasks.task
+        def step(n: int) -> int:
+            chain.got.append(n)
+            return n + 1
+
+        spec = step.spec(REPLY)
+        for _ in range(98):
+            spec = step.options(then=spec).spec(REPLY)
+        step.options(then=spec).enqueue(0)
+        table = chain.store.database.tables.task
+        with chain.store.reading() as connection:
+            stored = connection.execute(sa.select(table.c.follow_up)).scalar_one()
+        assert len(stored) < 100_000
+        chain.tasks.drain()
+        assert chain.got == list(range(100))
+
+    def test_a_chain_that_is_too_long_is_refused(self, chain: Chain) -> None:
+        """With what to do instead, however long it is, and once."""
+        spec = TaskSpec("/takes")
+        for _ in range(1000):
+            spec = TaskSpec("/takes", then=spec)
+        sentence = "^more than 100 tasks follow each other by then: have one of them add the next$"
+        with pytest.raises(InvalidTaskError, match=sentence):
+            chain.tasks.add("/takes", then=spec)
+        with pytest.raises(InvalidTaskError, match=sentence):
+            chain.tasks.batch([TaskSpec("/takes")], on_finish=spec)
+        assert chain.tasks.find() == []
+
     def test_what_a_transactional_handler_replied(self, chain: Chain) -> None:
         """A dict, and a file; the task's result is the same."""
         run(chain, TaskSpec("/number", then=TaskSpec("/takes", json={"reply": REPLY})))

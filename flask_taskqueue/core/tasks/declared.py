@@ -20,6 +20,7 @@ from .options import (
     lock,
     retry_json,
 )
+from .packed import FollowUpError
 from .request import check_headers, check_method
 from .spec import HandlerOptions, SpecOptions, TaskSpec
 
@@ -28,6 +29,8 @@ _EXCLUSIVE = (
     {name for name in HandlerOptions.__optional_keys__ if name.endswith("_key")} - {"unique_key"},
 )
 """Options of which a task can have only one."""
+_LONGEST_CHAIN = 100
+"""How many tasks may follow each other, so that each level is read without deep recursion."""
 _ELSEWHERE = {
     "name": "a name is one task's own: give it with .options() or to add()",
     "eta": "an eta is one task's own: give it with .options() or to add()",
@@ -99,8 +102,16 @@ def check_target(target: object) -> str:
     return target
 
 
-def then_specs(then: object) -> list[TaskSpec]:
-    """Return the tasks that follow. Raises `InvalidTaskError` for anything but tasks."""
+def then_specs(then: object, level: int = 0) -> list[TaskSpec]:
+    """Return the tasks that follow one that has itself this many tasks before it.
+
+    Raises `InvalidTaskError` for anything but tasks, and for too long a chain.
+    """
+    if level >= _LONGEST_CHAIN:
+        raise FollowUpError(
+            f"more than {_LONGEST_CHAIN} tasks follow each other by then: have one of them add "
+            "the next"
+        )
     if isinstance(then, str | Mapping) or not isinstance(then, TaskSpec | Iterable):
         raise InvalidTaskError(
             f"then is of type {type(then).__name__}; it must be a TaskSpec, as of "

@@ -9,6 +9,7 @@ from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from typing import Any
 
+from ..errors import InvalidTaskError
 from ..names import task_id
 from .request import TaskRequest
 from .spec import NewTask
@@ -38,11 +39,26 @@ _NUMBERS = {
     **{"priority": 9, "lock_limit": 10_000, "delay": 2**60, "expires_in": 2**60},
     **{"tombstone_ttl": 2**40, "deadline": 2**40, "keep_result": 1, "for_worker": 1},
 }
+_COMPACT = (",", ":")
+
+
+class FollowUpError(InvalidTaskError):
+    """What follows a task is more than can be stored with it."""
 
 
 def pack(tasks: Iterable[NewTask]) -> str:
-    """Return tasks that are to be added later, as JSON."""
-    return json.dumps([_packed(task) for task in tasks], separators=(",", ":"))
+    """Return tasks that are to be added later, as JSON.
+
+    Raises `FollowUpError` if that is longer than `unpack` reads.
+    """
+    text = json.dumps([_packed(task) for task in tasks], separators=_COMPACT)
+    if len(text) > _TEXTS["follow_up"]:
+        raise FollowUpError(
+            f"what follows the task would take {len(text)} bytes with all that it holds, and "
+            f"{_TEXTS['follow_up']} can be stored: give the tasks less to hold, or have a task add "
+            "them"
+        )
+    return text
 
 
 def unpack(text: str | None) -> list[NewTask]:
@@ -67,6 +83,9 @@ def _packed(task: NewTask) -> dict[str, Any]:
     for name in ("eta", "expires_at"):
         if name in changed:
             changed[name] = changed[name].isoformat()
+    if "follow_up" in changed:
+        # as JSON itself, not as a text, whose every level would double the escapes of the next
+        changed["follow_up"] = json.loads(changed["follow_up"])
     request = asdict(task.request)
     del changed["id"]
     return changed | {"request": request | {"body": base64.b85encode(task.request.body).decode()}}
@@ -75,6 +94,8 @@ def _packed(task: NewTask) -> dict[str, Any]:
 def _unpacked(packed: Mapping[str, Any]) -> NewTask:
     given = dict(packed)
     request = given["request"]
+    if isinstance(given.get("follow_up"), list):  # earlier releases have packed a text
+        given["follow_up"] = json.dumps(given["follow_up"], separators=_COMPACT)
     _check({**given, **request})
     given["request"] = TaskRequest(
         request["method"], request["url"], request["headers"], base64.b85decode(request["body"])
