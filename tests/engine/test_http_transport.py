@@ -247,6 +247,10 @@ def test_a_refused_connection_and_garbage_are_told_without_the_url(
     [
         (b"", "it was closed without a reply"),
         (b"SSH-2.0-x\r\n", "cut off, or is not HTTP"),
+        (b"HTTP/1.1 200 OK\r\n", "cut off, or is not HTTP"),
+        (b"HTTP/1.1 200 OK\r\nServer: x\r\n", "cut off, or is not HTTP"),
+        (b"HTTP/1.1 200 OK\r\nServer: x\r\nContent-Le", "cut off, or is not HTTP"),
+        (b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nX: ", "cut off, or is not HTTP"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf", "cut off, or is not HTTP"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n", "cut off, or is not HTTP"),
     ],
@@ -261,7 +265,9 @@ def test_a_reply_that_breaks_off_is_told_in_words(
         connection.sendall(reply)
 
     with server(behave) as url:
-        assert said in str(send(transport, url).error)
+        found = send(transport, url)
+        assert (found.status, found.kind) == (None, "connection")
+        assert said in str(found.error)
 
 
 def test_a_connection_that_was_closed_meanwhile_is_made_anew(transport: HttpTransport) -> None:

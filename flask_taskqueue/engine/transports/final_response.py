@@ -95,7 +95,8 @@ class FinalResponse(http.client.HTTPResponse):
 class _Head:
     """The headers of a response, handed to http.client in large pieces.
 
-    http.client takes each piece for one line, because it allows only few lines.
+    http.client takes each piece for one line, because it allows only few lines. If the connection
+    ends before the empty line, the response is cut off, however good its status.
     """
 
     def __init__(self, stream: Any) -> None:
@@ -109,7 +110,7 @@ class _Head:
         piece = b""
         while len(piece) < _PIECE:
             line = self._next()
-            if line in (b"\r\n", b"\n", b""):
+            if line in (b"\r\n", b"\n"):
                 if piece:
                     self._lines.append(line)
                     return piece
@@ -121,6 +122,8 @@ class _Head:
         if self._lines:
             return self._lines.pop()
         line: bytes = self._stream.readline(_PIECE + 1)
+        if not line.endswith(b"\n") and len(line) <= _PIECE:
+            raise http.client.IncompleteRead(line)  # http.client takes an end for the empty line
         self._size += len(line)
         self._count += 1
         if len(line) > _PIECE or self._size > _HEAD_SIZE or self._count > _HEADERS + 1:
