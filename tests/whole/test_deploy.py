@@ -4,9 +4,11 @@ end.
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -36,6 +38,49 @@ SERVERS = {
     "uwsgi": (["-c", f"import os; os.execv({str(UWSGI)!r}, ['uwsgi', 'uwsgi.ini'])"], "WSGI app 0"),
 }
 """How each is started, and what each of its two workers says when it is there."""
+
+BUSY = """
+import time
+from pathlib import Path
+
+from flask import Flask
+from flask_sqlalchemy import SQLAlchemy
+from flask_taskqueue import TaskQueue
+
+
+def create_app():
+    app = Flask(__name__)
+    app.config["SECRET_KEY"] = "of a busy site"
+    app.config["SQLALCHEMY_DATABASE_URI"] = "sqlite:///busy.db"
+    db = SQLAlchemy(app)
+    tasks = TaskQueue(app, db)
+
+    @tasks.worker("/work")
+    def work():
+        Path("working").touch()
+        while not Path("stopping").exists():
+            time.sleep(0.05)
+        time.sleep(1)
+
+    @app.get("/")
+    def page():
+        return "page"
+
+    @app.get("/add")
+    def add():
+        return tasks.add("/work").id
+
+    @app.get("/slow")
+    def slow():
+        Path("serving").touch()
+        while not Path("stopping").exists():
+            time.sleep(0.05)
+        time.sleep(1)
+        return "slow"
+
+    return app
+"""
+"""An application whose task and page go on for a second after it was told to stop."""
 
 
 @pytest.fixture
@@ -97,3 +142,48 @@ def test_a_shipped_configuration_serves_runs_a_task_and_ends(folder: Path, name:
             what="nobody is left behind",
         )
     assert "Traceback" not in output.read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SERVERS)
+def test_a_server_that_is_stopped_while_it_serves_lets_the_tasks_beside_end(
+    tmp_path: Path, name: str
+) -> None:
+    """And the request as well; no attempt is lost, and no dispatcher seems to have died."""
+    if name == "uwsgi" and not UWSGI.exists():
+        pytest.skip("uwsgi is not installed")
+    port = free_port()
+    for file in DEPLOY.iterdir():
+        shutil.copy(file, tmp_path)
+    (tmp_path / "app.py").write_text(BUSY)
+    configuration = tmp_path / "uwsgi.ini"
+    configuration.write_text(configuration.read_text().replace(":8000", f":{port}"))
+    output = tmp_path / "output"
+    flask = ["-m", "flask", "--app", "app", "taskqueue"]
+    with process([*flask, "upgrade"], {}, tmp_path / "upgraded") as upgrade:
+        assert upgrade.wait(30) == 0
+    command, word_of_a_worker = SERVERS[name]
+    with (
+        process([word.replace("PORT", str(port)) for word in command], {}, output) as server,
+        ThreadPoolExecutor(1) as visitors,
+    ):
+        wait_until(
+            lambda: output.read_text().count(word_of_a_worker) == 2 and answers(port),
+            what="both workers are there",
+            timeout=30,
+        )
+        task = requests.get(f"http://127.0.0.1:{port}/add", timeout=60).text
+        wait_until((tmp_path / "working").exists, what="the task runs")
+        slow = visitors.submit(requests.get, f"http://127.0.0.1:{port}/slow", timeout=60)
+        wait_until((tmp_path / "serving").exists, what="the page is being served")
+        server.send_signal(signal.SIGTERM)
+        (tmp_path / "stopping").touch()
+        assert slow.result(60).text == "slow"
+        assert server.wait(60) == 0
+    with process([*flask, "show", task, "--json"], {}, tmp_path / "shown") as show:
+        assert show.wait(30) == 0
+    shown = json.loads((tmp_path / "shown").read_text())
+    assert (shown["state"], shown["attempts"], shown["crashes"]) == ("succeeded", 1, 0)
+    with process([*flask, "doctor"], {}, tmp_path / "told") as doctor:
+        doctor.wait(30)
+    assert "died" not in (tmp_path / "told").read_text()
