@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -293,3 +295,41 @@ def test_uwsgi_itself_says_whether_a_dispatcher_can_work(tmp_path: Path, has_thr
     said = (tmp_path / "said").read_text(encoding="utf-8")
     assert ("runs no dispatcher: uWSGI runs without threads" in said) == (has_threads == 0)
     assert said.split()[-1] == str(bool(has_threads))
+
+
+_ENDS = """
+import threading
+import flask_taskqueue.web.starting.autostart as autostart
+
+going_on = threading.Event()
+check = autostart.check_application
+autostart.check_application = lambda app: going_on.wait() and check(app)
+
+
+def after_all_else():
+    going_on.set()
+    for thread in threading.enumerate():
+        if thread.name == "taskqueue-start":
+            thread.join()
+
+
+threading._register_atexit(after_all_else)  # the last to be registered is the first to be called
+
+import warm
+
+warm.app.test_client().get("/")
+"""
+
+
+@pytest.mark.slow
+def test_a_process_that_ends_while_its_dispatcher_starts_leaves_none_behind(tmp_path: Path) -> None:
+    """A start that goes on after the stop would leave a dispatcher that seems to have died."""
+    (tmp_path / "warm.py").write_text(_WARM.format(path=str(tmp_path)), encoding="utf-8")
+    environment = {"PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[2]}"}
+    upgrade = ("-m", "flask", "--app", "warm", "taskqueue", "upgrade")
+    for command in (upgrade, ("-c", _ENDS)):
+        with process(command, environment, tmp_path / "said") as running:
+            assert running.wait(60) == 0
+    (database,) = tmp_path.glob("*.sqlite3")
+    with closing(sqlite3.connect(database)) as connection:
+        assert connection.execute("SELECT pid FROM taskqueue_dispatcher").fetchall() == []

@@ -57,7 +57,7 @@ def arrange_start(app: Flask, runtime: Runtime) -> None:
 
 
 def disable_autostart(app: Flask) -> None:
-    """Keep a dispatcher from starting by itself in this process."""
+    """Keep a dispatcher from starting by itself, as this program runs dispatchers itself."""
     _autostarts[app].disable()
 
 
@@ -135,7 +135,7 @@ class _Autostart:
         prepare()
         try:
             if self._stops_in != os.getpid():
-                at_exit(_stop, self._runtime, os.getpid())
+                at_exit(self._end, os.getpid())
                 self._stops_in = os.getpid()
             start_thread(self._start, self._base_url, name="taskqueue-start")
         except RuntimeError as error:  # no thread can be started, or no exit handler any more
@@ -156,13 +156,20 @@ class _Autostart:
         """The runtime whose dispatcher this starts; None once the application is gone."""
         return self._runtime()
 
-    def disable(self) -> None:
-        """Start nothing in this process, because its program runs dispatchers itself."""
+    def disable(self, grace: float = 0) -> None:
+        """Start nothing more in this process; stop what has started, or is just starting."""
         with _start_lock:
             self._decided = self._is_disabled = True
             runtime = self._runtime()
         if runtime is not None:
-            runtime.stop(0)
+            runtime.stop(grace)
+
+    def _end(self, pid: int) -> None:
+        runtime = self._runtime()
+        if runtime is not None and os.getpid() == pid:
+            grace = runtime.settings.grace_period
+            with suppress(KeyboardInterrupt):
+                self.disable(min(grace, _RELOAD_GRACE) if is_running_from_reloader() else grace)
 
     def _postpone(self, error: RuntimeError) -> None:
         """Leave the start to a later request, because no thread can be started now."""
@@ -257,14 +264,6 @@ def _stop_gracefully(is_hurried: Callable[[], bool]) -> None:
         runtime.stop(0)
     for autostart in list(_autostarts.values()):
         autostart.reset()
-
-
-def _stop(runtime: weakref.ref[Runtime], pid: int) -> None:
-    live = runtime()
-    if live is not None and os.getpid() == pid:
-        with suppress(KeyboardInterrupt):
-            grace = live.settings.grace_period
-            live.stop(min(grace, _RELOAD_GRACE) if is_running_from_reloader() else grace)
 
 
 def _is_reloaders_parent() -> bool:
