@@ -40,6 +40,8 @@ _NUMBERS = {
     **{"tombstone_ttl": 2**40, "deadline": 2**40, "keep_result": 1, "for_worker": 1},
 }
 _COMPACT = (",", ":")
+_MOST = 12_000_000
+"""The length of what can follow a task: encrypted as well, a column and one statement take it."""
 
 
 class FollowUpError(InvalidTaskError):
@@ -49,13 +51,13 @@ class FollowUpError(InvalidTaskError):
 def pack(tasks: Iterable[NewTask]) -> str:
     """Return tasks that are to be added later, as JSON.
 
-    Raises `FollowUpError` if that is longer than `unpack` reads.
+    Raises `FollowUpError` if that is longer than can be stored.
     """
     text = json.dumps([_packed(task) for task in tasks], separators=_COMPACT)
-    if len(text) > _TEXTS["follow_up"]:
+    if len(text) > _MOST:
         raise FollowUpError(
             f"what follows the task would take {len(text)} bytes with all that it holds, and "
-            f"{_TEXTS['follow_up']} can be stored: give the tasks less to hold, or have a task add "
+            f"{_MOST} can be stored: give the tasks less to hold, or have a task add "
             "them"
         )
     return text

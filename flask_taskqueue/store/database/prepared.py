@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from operator import itemgetter
 from typing import Any
@@ -12,7 +12,11 @@ import sqlalchemy as sa
 Values = Mapping[str, Any]
 
 _ROWS = 100
-"""The most rows of one statement; even the largest bodies then stay below what servers take."""
+_BYTES = 4_000_000
+"""The most rows of one statement, and about the most bytes of their texts and bodies.
+
+MariaDB takes 16 MB in one statement, in which the driver may need two for each byte of a body.
+"""
 
 
 class Prepared:
@@ -50,10 +54,7 @@ class Prepared:
             return connection.exec_driver_sql(
                 self._text, [self._bound(values) for values in rows]
             ).rowcount
-        return sum(
-            self._execute_rows(connection, rows[start : start + _ROWS])
-            for start in range(0, len(rows), _ROWS)
-        )
+        return sum(self._execute_rows(connection, part) for part in _parts(rows))
 
     def _execute_rows(self, connection: sa.Connection, rows: Sequence[Values]) -> int:
         head, values, row = self._text.rpartition(" VALUES ")
@@ -90,3 +91,16 @@ class Prepared:
         for name, clock in self._clocks.items():
             bound[name] = clock()
         return bound if self._ordered is None else self._ordered(bound)
+
+
+def _parts(rows: Sequence[Values]) -> Iterator[Sequence[Values]]:
+    """Return the rows in parts of which each is one statement, with at least one row."""
+    start = size = 0
+    for number, row in enumerate(rows):
+        added = sum(len(value) for value in row.values() if isinstance(value, str | bytes))
+        if number > start and (number - start == _ROWS or size + added > _BYTES):
+            yield rows[start:number]
+            start, size = number, 0
+        size += added
+    if start < len(rows):
+        yield rows[start:]
