@@ -144,7 +144,7 @@ class TaskQueue(Declarations, RunTimeQueues):
         transactions stored stays. As part of the session's transaction, at most 1,000 tasks are
         accepted, and either all or none are stored. No ``task_added`` signal is sent.
         """
-        return add_many(self._runtime, map(TaskSpec.of, specs), transactional)
+        return add_many(self._runtime, TaskSpec.each(specs), transactional)
 
     def batch(
         self,
@@ -163,7 +163,7 @@ class TaskQueue(Declarations, RunTimeQueues):
         return batch_of(
             add_batch(
                 self._runtime,
-                [TaskSpec.of(spec) for spec in specs],
+                list(TaskSpec.each(specs)),
                 on_finish,
                 on_dead,
                 transactional,

@@ -110,7 +110,7 @@ class Queue:
         """Add any number of tasks to this queue, as ``tasks.add_many`` does."""
         return add_many(
             self._runtime,
-            (TaskSpec.of(spec).in_queue(self.name) for spec in specs),
+            (spec.in_queue(self.name) for spec in TaskSpec.each(specs)),
             transactional,
         )
 

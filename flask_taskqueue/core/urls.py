@@ -237,6 +237,11 @@ def _check_characters(url: str) -> None:
     if len(url) > MAX_LENGTH:
         raise InvalidUrlError(f"the url has {len(url)} characters; it may have {MAX_LENGTH}")
     if not _PRINTABLE.fullmatch(url):
+        if not _ORIGIN.match(url)[0].isascii():  # type: ignore[index]
+            raise InvalidUrlError(
+                f"url {redacted(url)!r} has a host that is not ASCII: give the name that it has in "
+                "DNS, which holds xn--"
+            )
         raise InvalidUrlError(
             f"url {redacted(url)!r} holds characters that must be percent-encoded: use "
             "urllib.parse.quote"

@@ -122,6 +122,20 @@ def test_what_is_no_path_is_refused(url: str) -> None:
         check_path(url)
 
 
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("https://bücher.example/", "DNS, which holds xn--"),
+        ("https://buecher.example/ä", "use urllib.parse.quote"),
+        ("/ä", "use urllib.parse.quote"),
+    ],
+)
+def test_what_to_do_about_letters_that_are_not_ascii(url: str, said: str) -> None:
+    """To quote a host would not help."""
+    with pytest.raises(InvalidUrlError, match=said):
+        normal(url)
+
+
 @given(st.binary(max_size=20), st.binary(max_size=20), TEXTS, TEXTS)
 def test_what_is_signed_tells_urls_apart(
     one: bytes, other: bytes, query: str, another: str

@@ -277,3 +277,13 @@ def test_an_option_that_cannot_be_declared_is_refused_there(
     """Not at each add()."""
     with pytest.raises(error, match=word):
         on_sqlite.tasks.worker("/other", **options)
+
+
+@pytest.mark.parametrize("given", ["/work", TaskSpec("/work"), {"url": "/work"}, None])
+def test_one_task_in_the_place_of_a_list_is_refused(on_sqlite: Bench, given: Any) -> None:
+    """Instead of each letter of its URL being taken for one."""
+    tasks = on_sqlite.tasks
+    sentence = f"the tasks are of type {type(given).__name__}; give a list"
+    for add in (tasks.batch, tasks.add_many, tasks.queue("default").add_many):
+        with pytest.raises(InvalidTaskError, match=sentence):
+            add(given)

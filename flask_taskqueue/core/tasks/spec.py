@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
+from ..errors import InvalidTaskError
 from ..retry import RetryOptions
 from ..times import duration_micros
 from ..urls import redacted
@@ -161,6 +162,20 @@ class TaskSpec:
         if isinstance(given, tuple) and len(given) == 2:
             return cls(*given)
         return cls(given)
+
+    @classmethod
+    def each(cls, given: Iterable[Any]) -> Iterator[TaskSpec]:
+        """Make a spec from each item of a list or a generator.
+
+        Raises `InvalidTaskError` for one task in its place, of whose letters or names each would be
+        taken for a task.
+        """
+        if isinstance(given, cls | str | Mapping) or not isinstance(given, Iterable):
+            raise InvalidTaskError(
+                f"the tasks are of type {type(given).__name__}; give a list, or another iterable, "
+                "whose items are tasks"
+            )
+        return map(cls.of, given)
 
 
 SpecLike = (
