@@ -147,7 +147,7 @@ def traced(new: NewTask, context: Mapping[str, str]) -> NewTask:
 def new_tasks(runtime: Runtime, specs: Sequence[TaskSpec], find_queue: FindQueue) -> list[NewTask]:
     """Make the tasks of a list, each of which is named in the error that it raises."""
     return [
-        runtime.new_task(spec, position=f"task {number}: ", find_queue=find_queue)
+        runtime.new_task(spec, item=f"task {number}: ", find_queue=find_queue)
         for number, spec in enumerate(specs)
     ]
 

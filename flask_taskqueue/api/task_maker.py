@@ -59,11 +59,11 @@ class TaskMaker:
         self._app = weakref.ref(app)
 
     def new_task(
-        self, spec: TaskSpec, *, position: str = "", find_queue: FindQueue | None = None
+        self, spec: TaskSpec, *, item: str = "", find_queue: FindQueue | None = None
     ) -> NewTask:
         """Return the task that a spec asks for.
 
-        ``position`` says which one of a list it is, for the message of an error. ``find_queue``
+        ``item`` says which one of a list it is, for the message of an error. ``find_queue``
         finds queues that are not configured, and remembers them for the other tasks of a call.
         Raises `InvalidTaskError` and its subclasses, and `UnknownQueueError`.
         """
@@ -71,10 +71,10 @@ class TaskMaker:
             return self._new_task(spec, find_queue or self._lookup())
         except InvalidTaskError as error:
             if has_reply(spec):
-                raise InvalidTaskError(f"{position}{_NOTHING_BEFORE}") from error
-            if not position:
+                raise InvalidTaskError(f"{item}{_NOTHING_BEFORE}") from error
+            if not item:
                 raise
-            raise type(error)(f"{position}{error}") from error
+            raise type(error)(f"{item}{error}") from error
 
     def new_task_of(
         self,
@@ -100,9 +100,7 @@ class TaskMaker:
         )
         return replace(new, surface=surface)
 
-    def _following(
-        self, spec: TaskSpec, position: str, find_queue: FindQueue, level: int
-    ) -> NewTask:
+    def _following(self, spec: TaskSpec, item: str, find_queue: FindQueue, level: int) -> NewTask:
         """Return a task that follows others, of which it may ask the last one for its reply."""
         try:
             rest, reply_to = take_out(spec)
@@ -113,7 +111,7 @@ class TaskMaker:
         except FollowUpError:
             raise
         except InvalidTaskError as error:
-            raise type(error)(f"{position}{error}") from error
+            raise type(error)(f"{item}{error}") from error
 
     def _new_task(self, spec: TaskSpec, find_queue: FindQueue, level: int = 0) -> NewTask:
         url, options = spec.url, spec.options

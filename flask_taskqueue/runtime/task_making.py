@@ -17,12 +17,12 @@ FindQueue = Callable[[str], QueueSettings]
 class MakeTask(Protocol):
     """A function that makes the task for a spec.
 
-    ``position`` says which item of a list the spec is. ``find_queue`` finds queues that are not
+    ``item`` says which item of a list the spec is. ``find_queue`` finds queues that are not
     configured; one that several calls share reads each queue once.
     """
 
     def __call__(
-        self, spec: TaskSpec, *, position: str = "", find_queue: FindQueue | None = None
+        self, spec: TaskSpec, *, item: str = "", find_queue: FindQueue | None = None
     ) -> NewTask:
         """Make the task.
 
@@ -34,7 +34,7 @@ class MakesTasks(Protocol):
     """A maker of tasks, from their specs or from finished requests."""
 
     def new_task(
-        self, spec: TaskSpec, *, position: str = "", find_queue: FindQueue | None = None
+        self, spec: TaskSpec, *, item: str = "", find_queue: FindQueue | None = None
     ) -> NewTask:
         """Make the task for a spec, as `MakeTask` does."""
 
