@@ -936,6 +936,51 @@ def test_a_write_beside_a_lock_is_a_change(
         expect(queue, joined=True)
 
 
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize(
+    ("text", "joined"),
+    [
+        ("SELECT counter.touch FROM counter", True),
+        ("SELECT n FROM touching", True),
+        ("SELECT @+ id FROM counter", True),
+        ("SELECT counter.count FROM counter", False),
+    ],
+)
+def test_what_a_read_calls_unseen_is_a_change(
+    on_postgresql: Bench, text: str, joined: bool, nested: bool
+) -> None:
+    """As the function of ``row.function``, of a view or of an operator."""
+    queue, session = on_postgresql, on_postgresql.db.session
+    making = (
+        "CREATE FUNCTION touch(counter) RETURNS int LANGUAGE sql VOLATILE AS 'SELECT bump()'",
+        "CREATE FUNCTION raise(int) RETURNS int LANGUAGE sql VOLATILE AS 'SELECT bump()'",
+        "CREATE VIEW touching AS SELECT bump() AS n",
+        "CREATE OPERATOR @+ (FUNCTION = raise, RIGHTARG = int)",
+    )
+    dropping = (
+        "DROP OPERATOR @+ (NONE, int)",
+        "DROP VIEW touching",
+        "DROP FUNCTION raise(int)",
+        "DROP FUNCTION touch(counter)",
+    )
+    with queue.db.engine.begin() as connection:
+        for statement in making:
+            connection.exec_driver_sql(statement)
+    queue.db.engine.dispose()
+    try:
+        execute(queue, text)
+        if nested:
+            with suppress(ZeroDivisionError), session.begin_nested():
+                execute(queue, "SELECT 1")
+                raise ZeroDivisionError
+        expect(queue, joined=joined)
+    finally:
+        session.rollback()
+        with queue.db.engine.begin() as connection:
+            for statement in dropping:
+                connection.exec_driver_sql(statement)
+
+
 def test_a_number_that_no_lock_explains_is_a_change(on_postgresql: Bench) -> None:
     """As that of a message for logical decoding, which is in no table."""
     execute(on_postgresql, "SELECT pg_logical_emit_message(true, 'outbox', 'paid')")

@@ -261,3 +261,57 @@ def test_after_a_deadlock_nothing_is_added_or_committed(
     assert not task.is_committed
     assert (queue.tasks.find(), queue.count()) == ([], 0)
     assert queue.tasks.add("/w").is_committed
+
+
+@pytest.fixture
+def in_two_phases(servers: Servers, tmp_path: Any) -> Iterator[Bench]:
+    """An application on MariaDB whose sessions commit in two phases."""
+    with (
+        fresh("mariadb", servers, tmp_path) as database,
+        bench(database.url, session_options={"twophase": True}) as one,
+    ):
+        one.tasks.worker("/w")(lambda: None)
+        one.tasks.find()  # makes the tables
+        yield one
+
+
+def test_the_first_of_two_phases_refuses_what_is_undone(in_two_phases: Bench) -> None:
+    """The app is told what to do, as at a commit in one phase; what was not undone is stored."""
+    queue, session = in_two_phases, in_two_phases.db.session
+    session.add_all([queue.Counter(id=number, count=0) for number in range(2, 30)])
+    session.commit()
+    execute(queue, "UPDATE counter SET count = 1 WHERE id = 1")
+    lost = queue.tasks.add("/w")
+    with in_the_way(queue), pytest.raises(sa.exc.DBAPIError):
+        execute(queue, LOSING["a change"])
+    with pytest.raises(BadTransactionStateError, match="undone"):
+        queue.tasks.add("/w")
+    with pytest.raises(BadTransactionStateError, match="undone"):
+        session.commit()
+    session.rollback()
+    assert not lost.is_committed
+    assert (queue.tasks.find(), queue.count()) == ([], 0)
+    execute(queue, "UPDATE counter SET count = 1 WHERE id = 1")
+    kept = queue.tasks.add("/w")
+    assert not kept.is_committed
+    session.commit()
+    assert (kept.is_committed, queue.count()) == (True, 1)
+    assert [task.id for task in queue.tasks.find()] == [kept.id]
+
+
+def test_a_handler_may_not_commit_in_two_phases(in_two_phases: Bench) -> None:
+    """Neither the session nor, past its events, the first phase of its connection."""
+    queue = in_two_phases
+
+    @queue.tasks.worker("/early", transactional=True)
+    def early() -> None:
+        execute(queue, "UPDATE counter SET count = 5")
+        transaction: Any = queue.db.session.connection().get_transaction()
+        transaction.prepare()
+
+    queue.tasks.add("/early")
+    queue.db.session.rollback()
+    queue.tasks.drain()
+    assert queue.count() == 0
+    [task] = queue.tasks.find(url="/early")
+    assert "must not commit" in str(task.last_error)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
+import sqlalchemy as sa
+
 
 class Kept(IntEnum):
     """What a transaction keeps from others until it ends; each includes those before it."""
@@ -33,6 +35,13 @@ class JoinedChange:
     committed: Callable[[], object]
     then: Sequence[Callable[[], object]]
     is_stored: Callable[[], bool]
+
+    def is_lost(self) -> bool:
+        """Return whether the change is not there, or the transaction can no longer be asked."""
+        try:
+            return not self.is_stored()
+        except sa.exc.DBAPIError:
+            return True
 
 
 @dataclass(slots=True)

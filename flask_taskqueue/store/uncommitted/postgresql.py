@@ -117,7 +117,7 @@ class PostgreSQLWrites:
         return self._says(_WROTE)
 
     def streams(self, statement: Statement, cursor: Any) -> None:
-        if statement.kind is StatementKind.UNKNOWN:
+        if statement.kind is StatementKind.UNKNOWN or not statement.locks:
             self._streams.append(ref(cursor))
 
     def is_unfinished(self) -> bool:

@@ -90,8 +90,6 @@ class Statement:
     """Whether it may lock rows."""
     writes: bool = False
     """Whether it has a word that writes."""
-    is_harmless: bool = False
-    """Whether it neither writes nor locks a row."""
     is_temporary: bool = False
     """Whether it names something temporary."""
     ignores: bool = False
@@ -140,7 +138,6 @@ def _read(text: str, names: Names) -> Statement:
         first,
         locks=locks,
         writes=writes,
-        is_harmless=kind is StatementKind.READ and not locks,
         is_temporary=any(word.text == "temporary" for word in words),
         ignores=any(word.text == "ignore" for word in words),
     )

@@ -68,6 +68,7 @@ def track(
         sa.event.listen(engine, "after_cursor_execute", _after)
         sa.event.listen(engine, "handle_error", _failed)
         sa.event.listen(engine, "commit", _committing)
+        sa.event.listen(engine, "prepare_twophase", _preparing)
     _followed[id(connection)] = followed
     earlier = (begun for begun in _begun.get() if _is_tracked(begun()))
     _begun.set((*earlier, ref(followed)))
@@ -129,6 +130,21 @@ def _committing(connection: sa.Connection) -> None:
         raise
 
 
+def _preparing(connection: sa.Connection, _xid: object) -> None:
+    """Refuse what a commit would refuse: all is decided by the first phase of two."""
+    followed = _find(connection)
+    if followed is None:
+        return
+    if not followed.may_commit:
+        raise BadTransactionStateError(NO_COMMIT)
+    try:
+        _refuse_commit(followed)
+    except BadTransactionStateError:
+        # MariaDB would refuse SQLAlchemy's rollback, whose error would take the place of this one.
+        connection.invalidate()
+        raise
+
+
 def _refuse_commit(followed: TrackedTransaction) -> None:
     if followed.has_made_way and followed.has_written():
         raise BadTransactionStateError(STALE)
@@ -175,11 +191,9 @@ def _after(
         return
     statement = read_statement(text, names_of(connection))
     followed.has_read |= statement.kind in (StatementKind.READ, StatementKind.UNKNOWN)
-    streams = bool(getattr(context, "_is_server_side", False))
-    if streams or not statement.is_harmless:
-        followed.after(statement, cursor, context)
-        if streams:
-            followed.streams(statement, cursor)
+    followed.after(statement, cursor, context)
+    if getattr(context, "_is_server_side", False):
+        followed.streams(statement, cursor)
 
 
 def _failed(error: sa.engine.ExceptionContext) -> None:

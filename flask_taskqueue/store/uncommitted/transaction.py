@@ -173,6 +173,9 @@ class TrackedTransaction:
             self._start.by_statement = context.statement
         elif statement.kind is not StatementKind.READ:
             self._savepoint(statement)
+        elif self._mistakes_locks and not self._locks:
+            # Its words do not show what a view, an operator, a cast or ``row.function`` calls.
+            self.levels.innermost.unknown = True
 
     def streams(self, statement: Statement, cursor: Any) -> None:
         """Note the cursor of a result that is read while its rows are used."""
@@ -251,7 +254,7 @@ class TrackedTransaction:
         """Return whether the queue's changes are undone, which is looked for if it is not known."""
         if self._must_look:
             self._must_look = False
-            self._is_undone = not all(change.is_stored() for change in self.joined)
+            self._is_undone = any(change.is_lost() for change in self.joined)
         return self._is_undone
 
     def _begin_anew(self, joined: Iterable[JoinedChange] = ()) -> None:
@@ -272,10 +275,7 @@ class TrackedTransaction:
             self._roll_back(ended, statement.name)
 
     def _unseen_savepoint(self, statement: Statement) -> None:
-        """Note the end of a savepoint of a driver's cursor, or of the session's whole transaction.
-
-        The latter is in a transaction that somebody else has begun.
-        """
+        """Note the end of a driver's savepoint, or of a session within another's transaction."""
         if self._shared:
             self._begin_anew(self.joined)
         if statement.kind is StatementKind.ROLLBACK_TO:
