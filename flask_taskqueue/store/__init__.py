@@ -35,7 +35,15 @@ from .tasks.search import BATCH as CHANGED_AT_ONCE
 from .tasks.search import OF_STATE, Action, SearchResult
 from .testing import DatabaseForTests
 from .uncommitted.changes import JoinedChange, Kept
-from .uncommitted.tracking import NO_COMMIT, UNDONE, inherited, track, tracked_here, untrack
+from .uncommitted.tracking import (
+    NO_COMMIT,
+    UNDONE,
+    inherited,
+    refuse_others,
+    track,
+    tracked_here,
+    untrack,
+)
 from .uncommitted.transaction import TrackedTransaction
 
 __all__ = [
@@ -98,6 +106,7 @@ __all__ = [
     "keep",
     "refusal",
     "refuse_elsewhere",
+    "refuse_others",
     "replace_inherited",
     "statements",
     "track",

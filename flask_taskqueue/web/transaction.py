@@ -19,8 +19,8 @@ from ..process.interrupts import shielded
 from ..process.logs import get_logger
 from ..runtime import Runtime
 from ..runtime.contexts import own_handler
-from ..runtime.sessions import current, followed, has_changes, no_commit, refuse_autocommit
-from ..store import NOT_KEPT, StoredReply, Wait
+from ..runtime.sessions import current, followed, has_changes, no_commit, refuse_autocommit, tracked
+from ..store import NOT_KEPT, StoredReply, Wait, refuse_others
 
 _logger = get_logger()
 
@@ -135,7 +135,7 @@ class _Transaction:
                     return response, verdict
                 self._see_that_it_goes_on(begun)
                 self._flush()
-                self._see_that_it_is_all(connection)
+                refuse_others(tracked(self._session, connection))
             status = verdict.status or 200
             kept = self._kept(response)
             completed = self._store.completions.complete(
@@ -146,6 +146,7 @@ class _Transaction:
             if not completed:
                 self._see_that_it_looks_here(connection)
                 raise LeaseLostError(_LOST)
+            tracked(self._session, connection).commits_alone = True  # hooks may write elsewhere
             self._session.commit()
             committed = True
             return response, replace(verdict, committed=True)
@@ -188,22 +189,6 @@ class _Transaction:
             with self._store.reading() as reader:
                 if self._store.tasks.get_all(reader, [self._record.id]):
                     raise BadTransactionStateError(_ELSEWHERE.format(place))
-
-    def _see_that_it_is_all(self, connection: sa.Connection) -> None:
-        others = [
-            transaction.connection
-            for transaction in followed(self._session)
-            if transaction.connection is not connection and transaction.has_written()
-        ]
-        if others:
-            raise BadTransactionStateError(
-                "the transactional handler has changed another database too, or the same one on "
-                f"another connection ({others[0].engine.url!r}; an engine with execution options "
-                "of its own, that get_bind returns perhaps, has its own), and the two cannot be "
-                "committed together: change one of them only, put the queue's tables where "
-                "the changes are (TASKQUEUE_BIND_KEY), or "
-                "use transactional=False"
-            )
 
     def _flush(self) -> None:
         """Write all changes to the database, also from savepoints that were left open."""

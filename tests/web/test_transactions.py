@@ -154,6 +154,52 @@ def test_two_databases_cannot_be_committed_together(tmp_path: Path) -> None:
         assert queue.run(reads.add()).state is State.SUCCEEDED
 
 
+@pytest.mark.parametrize("hook", ["before_commit", "before_flush", "after_flush"])
+@pytest.mark.parametrize("first", [False, True])
+def test_a_hook_of_the_commit_changes_no_other_database(
+    tmp_path: Path, hook: str, first: bool
+) -> None:
+    """Whichever of the two SQLAlchemy would commit first, neither is committed."""
+    binds = {"queue": f"sqlite:///{tmp_path / 'queue.db'}"}
+    with bench(
+        f"sqlite:///{tmp_path / 'app.db'}", SQLALCHEMY_BINDS=binds, TASKQUEUE_BIND_KEY="queue"
+    ) as queue:
+        session, row = queue.db.session, sa.table("note", sa.column("n"))
+        with queue.db.engines["queue"].begin() as connection:
+            connection.exec_driver_sql("CREATE TABLE note (n int)")
+        change = sa.update(queue.Counter).values(count=1)
+        committing = False
+
+        @sa.event.listens_for(session, "before_commit")
+        def _commits(session: Any) -> None:
+            nonlocal committing
+            committing = True
+            session.add(queue.Counter(id=2, count=0)) if hook != "before_commit" else None
+
+        @sa.event.listens_for(session, hook)
+        def _writes(session: Any, *_: object) -> None:
+            if committing:
+                session.execute(change)
+
+        @queue.tasks.worker("/hooked", transactional=True, retry={"task_retry_limit": 0})
+        def hooked() -> None:
+            if first:
+                session.get(queue.Counter, 1)
+            session.execute(
+                sa.insert(row).values(n=1),
+                bind_arguments={"bind": queue.db.engines["queue"]},
+            )
+
+        with queue.app.app_context():
+            task = hooked.options(transactional=False).add()
+        task = queue.run(task)
+        committing = False
+        assert "has changed another database" in str(task.last_error)
+        assert (task.state, queue.count()) == (State.DEAD, 0)
+        with queue.db.engines["queue"].connect() as connection:
+            assert connection.exec_driver_sql("SELECT n FROM note").all() == []
+
+
 def test_savepoints_are_allowed(queue: Bench) -> None:
     """They are part of the transaction."""
     task = queue.run(queue.tasks.add("/add", {"then": "savepoint"}))

@@ -36,6 +36,14 @@ UNDONE = (
     "procedure that rolls back, or rollback() of the driver. Roll back, and repeat all of it"
 )
 
+NOT_ALONE = (
+    "the transactional handler, or a hook of its commit, has changed another database too, or the "
+    "same one on another connection ({!r}; an engine with execution options of its own, that "
+    "get_bind returns perhaps, has its own), and the two cannot be committed together: change one "
+    "of them only, put the queue's tables where the changes are (TASKQUEUE_BIND_KEY), or use "
+    "transactional=False"
+)
+
 _followed: WeakValueDictionary[int, TrackedTransaction] = WeakValueDictionary()
 """The tracked transactions by the ids of their connections, which they keep alive."""
 _begun: ContextVar[tuple[ReferenceType[TrackedTransaction], ...]] = ContextVar(
@@ -145,7 +153,18 @@ def _preparing(connection: sa.Connection, _xid: object) -> None:
         raise
 
 
+def refuse_others(followed: TrackedTransaction) -> None:
+    """Raise `BadTransactionStateError` if what is committed with a transaction has changes too."""
+    for other in followed.together:
+        if other is not followed and other.has_written():
+            raise BadTransactionStateError(NOT_ALONE.format(other.connection.engine.url))
+
+
 def _refuse_commit(followed: TrackedTransaction) -> None:
+    for transaction in followed.together:
+        if transaction.commits_alone:
+            transaction.commits_alone = False  # nothing has been committed yet, and now all is
+            refuse_others(transaction)
     if followed.has_made_way and followed.has_written():
         raise BadTransactionStateError(STALE)
     if followed.is_undone:

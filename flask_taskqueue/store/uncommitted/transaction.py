@@ -40,8 +40,8 @@ class TrackedTransaction:
         """Whether the transaction was ended and begun again after the app had read in it."""
         self.has_read = self._is_undone = False
         self.thread: int = get_ident()
-        self.may_commit = True
-        """Whether the owner of the connection may commit it."""
+        self.may_commit, self.commits_alone = True, False
+        """Whether the owner may commit it, and only if no other connection has changes."""
         self._writes = writes_of(connection)
         self._shared = self._locks = self._has_locked = shared
         self._doubted = self._must_look = False
