@@ -61,6 +61,12 @@ class Ward:
         """Pause a queue, and ask no dispatcher: those that are said to be there do not answer."""
         self.store.transact(lambda connection: self.store.queues.pause(connection, queue, by))
 
+    def stop(self, queue: str = "default") -> None:
+        """Give a queue the rate 0, likewise."""
+        self.store.transact(
+            lambda connection: self.store.queues.configure(connection, queue, {"rate": 0})
+        )
+
     def claim(
         self, queue: str = "default", most: int = 1, *, held_by: str = "one", lease: float = 30
     ) -> list[str]:

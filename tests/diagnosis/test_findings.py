@@ -272,7 +272,7 @@ def test_a_missing_dispatcher_is_found(patient: Bench) -> None:
     ward.pause(by="ana")
     assert "queue default is paused by ana, and 1 of its tasks waits" in bad(patient.app)
     patient.tasks.queue("default").resume()
-    patient.tasks.queue("default").configure(rate="0")
+    ward.stop()
     assert "queue default has the rate 0, and 1 of its tasks waits" in bad(patient.app)
 
 

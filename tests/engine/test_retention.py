@@ -94,6 +94,7 @@ def test_a_number_of_attempts_that_cannot_be_kept_is_refused(
         pass
 
 
+@pytest.mark.slow
 def test_much_is_forgotten_in_small_transactions(database: TestDatabase) -> None:
     """None of them long; all of it in one sweep if there is the time, and the counters do not
     fall.

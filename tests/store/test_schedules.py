@@ -268,6 +268,7 @@ def added_by(store: Store, url: str) -> list[datetime]:
         return [to_datetime(eta) for eta in found]
 
 
+@pytest.mark.slow
 def test_each_release_fires_what_it_declares_while_several_run(store: Store) -> None:
     """Whatever the others declare under the same name; each as if it were alone."""
     hourly = cron(store, definition("one", "0 * * * *", overlap="allow"))
