@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.exc import IllegalStateChangeError
 
 from flask_taskqueue import BadTransactionStateError
 from tests.apps import Bench, bench
@@ -286,8 +287,13 @@ def test_the_first_of_two_phases_refuses_what_is_undone(in_two_phases: Bench) ->
         execute(queue, LOSING["a change"])
     with pytest.raises(BadTransactionStateError, match="undone"):
         queue.tasks.add("/w")
-    with pytest.raises(BadTransactionStateError, match="undone"):
+    with pytest.raises((BadTransactionStateError, IllegalStateChangeError)) as refused:
         session.commit()
+    # SQLAlchemy before 2.0.51 fails itself while it handles the refusal.
+    error = refused.value
+    own = error.__context__ if isinstance(error, IllegalStateChangeError) else error
+    assert isinstance(own, BadTransactionStateError)
+    assert "undone" in str(own)
     session.rollback()
     assert not lost.is_committed
     assert (queue.tasks.find(), queue.count()) == ([], 0)
