@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from flask import has_app_context
-from sqlalchemy.orm import Session
 
 from ..core import signals
 from ..core.errors import BadTransactionStateError, TaskQueueError, TransientError
@@ -19,10 +18,11 @@ from ..core.tasks.options import check_flag
 from ..core.tasks.task import Commitment, Task
 from ..core.urls import redacted
 from ..process.logs import get_logger
-from ..runtime import Runtime, one_writer, sessions
+from ..runtime import Runtime, sessions
 from ..runtime.contexts import own_handler, refuse_beside_handler
-from ..store import Kept, has_freed_places, has_met_taken
+from ..store import Kept
 from ..web.current_task import handling
+from .joining import is_within_another, join_change, refuse_outer_lock
 
 _logger = get_logger()
 
@@ -119,7 +119,16 @@ def make_change(
     if note is not None:
         work, tell = partial(_work_audited, work, note), partial(_tell_unaudited, tell)
     if joins_session(runtime, transactional):
-        return _join(runtime, work, wakes, tell, name, waits, done)
+
+        def follow(result: T) -> list[Callable[[], object]]:
+            woken: list[Callable[[], object]] = [
+                runtime.wake,
+                partial(warn_if_unattended, runtime, partial(name, result)),
+            ]
+            return [*(woken if wakes else []), partial(tell, result)]
+
+        return join_change(runtime, work, follow, name, waits, done)
+    refuse_outer_lock(runtime)
     runtime.refuse_to_wait(Kept.ROWS if waits else Kept.INSERTS)
     runtime.store.ensure_queues()
     result = _transact(runtime, work, done)
@@ -180,7 +189,8 @@ def joins_session(runtime: Runtime, transactional: bool | None) -> bool:
         return False
     if transactional is None:
         refuse_beside_handler()
-        return sessions.has_changes(sessions.current(runtime.binding.session))
+        session = sessions.current(runtime.binding.session)
+        return sessions.has_changes(session) or is_within_another(runtime, session)
     return transactional
 
 
@@ -234,67 +244,3 @@ def _tell_unaudited(tell: Callable[[T], object], result: T) -> None:
     """Tell of a change; whatever receivers then change is not part of it."""
     with audited(None):
         tell(result)
-
-
-def _join(
-    runtime: Runtime,
-    work: Callable[[sa.Connection], T],
-    wakes: bool,
-    tell: Callable[[T], object],
-    name: Callable[[T], list[str]],
-    waits: bool,
-    done: Callable[[sa.Connection], T | None] | None,
-) -> tuple[T, Commitment]:
-    database = runtime.store.database
-    session = sessions.current(runtime.binding.session)
-    try:
-        with database.joined():
-            connection = sessions.connection_of(session, runtime.binding.bound)
-    except sa.exc.InvalidRequestError as error:
-        raise BadTransactionStateError(
-            f"the session has no transaction that the change could be part of: {error}. Roll "
-            "it back, begin one (autobegin=False), or use transactional=False"
-        ) from error
-    sessions.refuse_autocommit(session)
-    sessions.refuse_undone(session)
-    if database.dialect.locks_by_writing and not database.in_memory:
-        one_writer.refuse_other_writers(database.file, connection)
-    runtime.refuse_to_wait(Kept.ROWS if waits else Kept.INSERTS, joins=True)
-    with database.joined():
-        database.open_within(connection)
-        runtime.store.ensure_queues(connection)
-        runtime.store.queues.take_write_lock(connection)
-        with _kept(runtime, session, connection, waits):
-            result = work(connection)
-    commitment = Commitment(is_committed=False)
-    then: list[Callable[[], Any]] = [
-        runtime.store.committed,
-        *([runtime.release_waiting] if has_freed_places(connection) else []),
-    ]
-    then += (
-        [runtime.wake, lambda: warn_if_unattended(runtime, lambda: name(result))] if wakes else []
-    )
-    sessions.join(
-        session,
-        connection,
-        name(result),
-        commitment.commit,
-        [*then, lambda: tell(result)],
-        lambda: done is not None and done(connection) is not None,
-    )
-    return result, commitment
-
-
-@contextmanager
-def _kept(
-    runtime: Runtime, session: Session, connection: sa.Connection, waits: bool
-) -> Iterator[None]:
-    """Note what a change in the session's transaction keeps from others, even if it fails."""
-    try:
-        yield
-    finally:
-        if not connection.invalidated:
-            gaps = has_met_taken(connection) and runtime.store.database.dialect.locks_gaps
-            kept = Kept.INSERTS if gaps else Kept.ROWS if waits else Kept.NEW_ROWS
-            tables = one_writer.tables_of(runtime.store.database)
-            sessions.tracked(session, connection).levels.innermost.keep(tables, kept)

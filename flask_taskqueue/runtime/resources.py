@@ -100,6 +100,11 @@ class Resources:
         """Whether the test kit has put its database in place of the application's."""
         return self._test_database is not None
 
+    @property
+    def test_connection(self) -> sa.Connection | None:
+        """The connection on which a test of the test kit, which rolls all back, has everything."""
+        return self.binding.isolation(self.app)() if self.is_substituted else None
+
     def _queues(self) -> list[QueueSettings]:
         """Return the configured queues; in the test kit, where all tasks run here, no engines."""
         queues = self.settings.queues.values()
@@ -206,7 +211,7 @@ class Resources:
         one_writer.refuse_to_wait(
             self.store.database,
             needed,
-            lambda: self.binding.isolation(self.app)(),
+            lambda: self.test_connection,
             joins=joins,
         )
 

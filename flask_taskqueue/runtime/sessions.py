@@ -17,6 +17,8 @@ from ..store import (
     UNDONE,
     JoinedChange,
     TrackedTransaction,
+    goes_on,
+    keep_tracking,
     track,
     untrack,
 )
@@ -49,7 +51,15 @@ _OTHER_THREAD = (
     "what it changes would not be part of the handler's transaction: leave scopefunc out, make the "
     "handler a plain function, or leave out transactional=True"
 )
+_SHARED = (
+    "the session's transaction, or its savepoint, has ended while the queue was changed in it, so "
+    "nobody can tell whether the change is part of it: another thread uses the same session. Give "
+    "each thread a session of its own, as an application context of its own does"
+)
 _watched: WeakSet[Any] = WeakSet()
+
+Begun = tuple[SessionTransaction | None, SessionTransaction | None]
+"""The transaction of a session and its innermost savepoint."""
 
 
 def watch(session: Any) -> None:
@@ -137,14 +147,35 @@ def join(
     committed: Callable[[], object],
     then: Sequence[Callable[[], object]],
     is_stored: Callable[[], bool],
+    known: Begun,
 ) -> None:
     """Record a change to the queue that was made on one of the session's connections.
 
     See `JoinedChange` for what follows it, and for ``is_stored``. If the transaction, or the
     savepoint in which the change was made, is rolled back, nothing follows. If the transaction just
-    ends, a warning names the tasks.
+    ends, a warning names the tasks. ``known`` are the session's transactions (`begun`) in which the
+    change was made. Raises `BadTransactionStateError` if another thread has ended one of them.
     """
-    tracked(session, connection).join(JoinedChange(names, committed, then, is_stored))
+    change = JoinedChange(names, committed, then, is_stored)
+    if known == begun(session):
+        tracked(session, connection).join(change)
+    try:
+        refuse_ended(session, known)
+    except BadTransactionStateError:
+        for transaction in followed(session):
+            transaction.levels.leave_out(change)
+        raise
+
+
+def begun(session: Session) -> Begun:
+    """Return the transactions that the session has begun."""
+    return session.get_transaction(), session.get_nested_transaction()
+
+
+def refuse_ended(session: Session, known: Begun) -> None:
+    """Raise `BadTransactionStateError` if the session's transactions are no longer these."""
+    if known != begun(session):
+        raise BadTransactionStateError(_SHARED)
 
 
 def tracked(session: Session, connection: sa.Connection) -> TrackedTransaction:
@@ -153,7 +184,7 @@ def tracked(session: Session, connection: sa.Connection) -> TrackedTransaction:
         if transaction.connection is connection:
             return transaction
     # The transaction began before the session was watched.
-    return _follow(session, connection)
+    return _follow(session, connection, connection.in_nested_transaction())
 
 
 @contextmanager
@@ -183,7 +214,9 @@ def _created(session: Session, transaction: SessionTransaction) -> None:
 def _begun(session: Session, transaction: SessionTransaction, connection: sa.Connection) -> None:
     _refuse_elsewhere(session)
     if not transaction.nested:
-        _follow(session, connection)
+        # SQLAlchemy tells nobody what its join_transaction_mode has come to.
+        _, begun, commits, _ = transaction._connections[connection]
+        _follow(session, connection, not commits or begun is connection.get_nested_transaction())
 
 
 def _refuse_elsewhere(session: Session, _object: object = None) -> None:
@@ -192,9 +225,9 @@ def _refuse_elsewhere(session: Session, _object: object = None) -> None:
         raise BadTransactionStateError(_OTHER_THREAD)
 
 
-def _follow(session: Session, connection: sa.Connection) -> TrackedTransaction:
+def _follow(session: Session, connection: sa.Connection, within: bool) -> TrackedTransaction:
     together: list[TrackedTransaction] = session.info.setdefault(_FOLLOWED, [])
-    transaction = track(connection, together, caller(), shared=connection.in_nested_transaction())
+    transaction = track(connection, together, caller(), within=within)
     together.append(transaction)
     return transaction
 
@@ -220,7 +253,10 @@ def _over(session: Session, *, committed: bool) -> None:
         session.info[_LEFT] = True
         return
     for transaction in followed(session):
-        transaction.end(committed=committed)
+        if not goes_on(transaction):
+            transaction.end(committed=committed)
+        elif not committed:
+            transaction.dropped.clear()
 
 
 def _rolled_back_to(session: Session, _transaction: SessionTransaction) -> None:
@@ -239,11 +275,13 @@ def _ended(session: Session, transaction: SessionTransaction) -> None:
         return
     session.info.pop(_KNOWN, None)
     ended: list[TrackedTransaction] = session.info.pop(_FOLLOWED, [])
+    lost = []
     for gone in ended:
-        untrack(gone)
-    lost = [
-        name for gone in ended for joined in (*gone.dropped, *gone.joined) for name in joined.names
-    ]
+        lost += [name for joined in gone.dropped for name in joined.names]
+        gone.dropped.clear()
+        if not keep_tracking(gone):
+            lost += [name for joined in gone.joined for name in joined.names]
+            untrack(gone)
     if lost:
         _logger.warning(
             "the session was closed without a commit, and with it went what was added to its "

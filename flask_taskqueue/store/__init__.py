@@ -35,11 +35,10 @@ from .tasks.search import BATCH as CHANGED_AT_ONCE
 from .tasks.search import OF_STATE, Action, SearchResult
 from .testing import DatabaseForTests
 from .uncommitted.changes import JoinedChange, Kept
+from .uncommitted.refusals import NO_COMMIT, UNDONE, goes_on, refuse_others, refuse_within
 from .uncommitted.tracking import (
-    NO_COMMIT,
-    UNDONE,
     inherited,
-    refuse_others,
+    keep_tracking,
     track,
     tracked_here,
     untrack,
@@ -98,15 +97,18 @@ __all__ = [
     "Waiting",
     "apart",
     "configured_error",
+    "goes_on",
     "has_freed_places",
     "has_met_taken",
     "in_order",
     "inherited",
     "is_in_memory",
     "keep",
+    "keep_tracking",
     "refusal",
     "refuse_elsewhere",
     "refuse_others",
+    "refuse_within",
     "replace_inherited",
     "statements",
     "track",

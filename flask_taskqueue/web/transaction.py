@@ -20,7 +20,7 @@ from ..process.logs import get_logger
 from ..runtime import Runtime
 from ..runtime.contexts import own_handler
 from ..runtime.sessions import current, followed, has_changes, no_commit, refuse_autocommit, tracked
-from ..store import NOT_KEPT, StoredReply, Wait, refuse_others
+from ..store import NOT_KEPT, StoredReply, Wait, goes_on, refuse_others
 
 _logger = get_logger()
 
@@ -107,6 +107,7 @@ class _Transaction:
     """The session's transaction in which one handler runs."""
 
     def __init__(self, runtime: Runtime, record: Record) -> None:
+        self._runtime = runtime
         self._binding = runtime.binding
         self._store = runtime.store
         self._encryption = runtime.encryption
@@ -125,6 +126,10 @@ class _Transaction:
                 raise BadTransactionStateError(_SAVEPOINT)
             connection = self._binding.session_connection()
             refuse_autocommit(self._session)
+            if self._runtime.test_connection is not connection and goes_on(
+                tracked(self._session, connection)
+            ):
+                raise BadTransactionStateError(_WITHIN)
             begun = self._session.get_transaction()
             mark = self._store.completions.begin(connection, self._record)
             if mark is None:
@@ -201,6 +206,11 @@ _SAVEPOINT = (
     "a savepoint of db.session was open before the transactional handler began, of a "
     "before_request function perhaps, and its end is not "
     "the handler's: end it there"
+)
+_WITHIN = (
+    "db.session is bound to a connection whose transaction somebody else has begun, so a commit of "
+    "the transactional handler's would commit nothing: bind the session to an engine, or, in a "
+    "test that is rolled back, run tasks with flask_taskqueue.testing"
 )
 _ELSEWHERE = (
     "the transactional handler has led its transaction to another place ({}; SET search_path, "

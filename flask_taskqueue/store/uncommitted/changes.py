@@ -104,6 +104,11 @@ class Levels:
         """Whether a level is known to have written."""
         return any(level.written for level in self._levels)
 
+    def leave_out(self, change: JoinedChange) -> None:
+        """Forget a change of the queue's."""
+        for level in self._levels:
+            level.joined = [joined for joined in level.joined if joined is not change]
+
     def keeps(self, tables: str, what: Kept) -> bool:
         """Return whether what is kept from others in the tables of a queue includes this."""
         return any(level.kept.get(tables, 0) >= what for level in self._levels)

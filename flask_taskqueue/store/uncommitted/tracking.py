@@ -12,40 +12,14 @@ from weakref import ReferenceType, WeakSet, WeakValueDictionary, ref
 import sqlalchemy as sa
 
 from ...core.errors import BadTransactionStateError
+from .refusals import NO_COMMIT, goes_on, refuse_commit
 from .statement import StatementKind, read_statement
 from .transaction import TrackedTransaction
 from .writes import names_of
 
-NO_COMMIT = (
-    "a transactional handler must not commit: its changes are committed together with the "
-    "end of its "
-    "task, after it has returned a 2xx. Leave the commit out, or use transactional=False"
-)
-
-STALE = (
-    "this transaction has read, then tasks.add() (or another change of the queue) has ended it and "
-    "begun it again, so as to write to the SQLite file, and now it would change something: others "
-    "may have changed meanwhile what it has read. Make the changes before you add the task, add it "
-    "with transactional=True, or commit or roll back after it and read again"
-)
-
-UNDONE = (
-    "something has ended this transaction before its commit, and the tasks that were added in it, "
-    "or other changes of the queue, are undone or cannot be found: a statement that failed (at a "
-    "deadlock MariaDB undoes the transaction, PostgreSQL at any error outside of a savepoint), a "
-    "procedure that rolls back, or rollback() of the driver. Roll back, and repeat all of it"
-)
-
-NOT_ALONE = (
-    "the transactional handler, or a hook of its commit, has changed another database too, or the "
-    "same one on another connection ({!r}; an engine with execution options of its own, that "
-    "get_bind returns perhaps, has its own), and the two cannot be committed together: change one "
-    "of them only, put the queue's tables where the changes are (TASKQUEUE_BIND_KEY), or use "
-    "transactional=False"
-)
-
 _followed: WeakValueDictionary[int, TrackedTransaction] = WeakValueDictionary()
 """The tracked transactions by the ids of their connections, which they keep alive."""
+_KEPT = "taskqueue_kept"
 _begun: ContextVar[tuple[ReferenceType[TrackedTransaction], ...]] = ContextVar(
     "taskqueue_begun", default=()
 )
@@ -59,16 +33,22 @@ def track(
     together: Sequence[TrackedTransaction],
     owner: object,
     *,
-    shared: bool,
+    within: bool,
 ) -> TrackedTransaction:
     """Track the transaction that has begun on a connection.
 
     It is tracked for as long as the caller keeps the returned value, or until `untrack`.
     ``together`` are all that are to be committed with it, ``owner`` is the context to which its
-    session belongs, in whatever threads that runs. ``shared`` says that somebody else began
-    the transaction, and may have written before.
+    session belongs, in whatever threads that runs. ``within`` says that somebody else began
+    the transaction, may have written before, and is going to end it.
     """
-    followed = TrackedTransaction(connection, together, owner, shared=shared)
+    followed = _find(connection) if within or _KEPT in vars(connection) else None
+    if followed is None:
+        followed = TrackedTransaction(connection, together, owner, shared=within)
+        for name in _savepoints(connection):
+            followed.levels.begin(name, followed.levels.innermost.counted)
+    followed.together, followed.owner, followed.thread = together, owner, get_ident()
+    followed.is_within = within
     engine = followed.engine
     if engine not in _engines:
         _engines.add(engine)
@@ -76,6 +56,7 @@ def track(
         sa.event.listen(engine, "after_cursor_execute", _after)
         sa.event.listen(engine, "handle_error", _failed)
         sa.event.listen(engine, "commit", _committing)
+        sa.event.listen(engine, "rollback", _rolling_back)
         sa.event.listen(engine, "prepare_twophase", _preparing)
     _followed[id(connection)] = followed
     earlier = (begun for begun in _begun.get() if _is_tracked(begun()))
@@ -87,6 +68,18 @@ def untrack(followed: TrackedTransaction) -> None:
     """Stop tracking a connection."""
     if _is_tracked(followed):
         del _followed[id(followed.connection)]
+        vars(followed.connection).pop(_KEPT, None)
+
+
+def keep_tracking(followed: TrackedTransaction) -> bool:
+    """Track a transaction until whoever began it ends it, if the queue's changes wait for that.
+
+    Returns whether they do.
+    """
+    if waits := goes_on(followed) and followed.levels.have_joined:
+        # The connection has it, so that a connection that nobody ends is collected with it.
+        vars(followed.connection)[_KEPT] = followed
+    return waits
 
 
 def tracked_here(owner: object) -> list[TrackedTransaction]:
@@ -123,6 +116,16 @@ def _find(connection: sa.Connection) -> TrackedTransaction | None:
     return _followed.get(id(connection))
 
 
+def _savepoints(connection: sa.Connection) -> list[str]:
+    """Return the names of the savepoints that are open on a connection, the outermost first."""
+    names: list[str] = []
+    nested: Any = connection.get_nested_transaction()
+    while nested is not None:
+        names.insert(0, nested._savepoint)
+        nested = nested._previous_nested
+    return names
+
+
 def _committing(connection: sa.Connection) -> None:
     followed = _find(connection)
     if followed is None:
@@ -130,12 +133,27 @@ def _committing(connection: sa.Connection) -> None:
     try:
         if not followed.may_commit:
             raise BadTransactionStateError(NO_COMMIT)
-        _refuse_commit(followed)
+        refuse_commit(followed)
         _commit_others_first(followed)
+        waits = followed.is_within and followed.levels.have_joined
+        if waits:
+            _commit(connection)  # what SQLAlchemy commits afterwards is empty
     except BaseException:
         # SQLAlchemy takes the transaction for ended now, and would return the connection with it.
         connection.dialect.do_rollback(connection.connection)
         raise
+    if waits:
+        followed.end(committed=True)
+        untrack(followed)
+        for call in followed.take_due():
+            call()
+
+
+def _rolling_back(connection: sa.Connection) -> None:
+    followed = _find(connection)
+    if followed is not None and followed.is_within:
+        followed.end(committed=False)
+        untrack(followed)
 
 
 def _preparing(connection: sa.Connection, _xid: object) -> None:
@@ -146,29 +164,11 @@ def _preparing(connection: sa.Connection, _xid: object) -> None:
     if not followed.may_commit:
         raise BadTransactionStateError(NO_COMMIT)
     try:
-        _refuse_commit(followed)
+        refuse_commit(followed)
     except BadTransactionStateError:
         # MariaDB would refuse SQLAlchemy's rollback, whose error would take the place of this one.
         connection.invalidate()
         raise
-
-
-def refuse_others(followed: TrackedTransaction) -> None:
-    """Raise `BadTransactionStateError` if what is committed with a transaction has changes too."""
-    for other in followed.together:
-        if other is not followed and other.has_written():
-            raise BadTransactionStateError(NOT_ALONE.format(other.connection.engine.url))
-
-
-def _refuse_commit(followed: TrackedTransaction) -> None:
-    for transaction in followed.together:
-        if transaction.commits_alone:
-            transaction.commits_alone = False  # nothing has been committed yet, and now all is
-            refuse_others(transaction)
-    if followed.has_made_way and followed.has_written():
-        raise BadTransactionStateError(STALE)
-    if followed.is_undone:
-        raise BadTransactionStateError(UNDONE)
 
 
 def _commit_others_first(followed: TrackedTransaction) -> None:
@@ -181,13 +181,18 @@ def _commit_others_first(followed: TrackedTransaction) -> None:
         connection = other.connection
         if other is followed or connection.closed or not connection.in_transaction():
             continue
-        dialect = connection.dialect
-        try:
-            dialect.do_commit(connection.connection)
-        except dialect.loaded_dbapi.Error as error:
-            raise sa.exc.DBAPIError.instance(
-                None, None, error, dialect.loaded_dbapi.Error, dialect=dialect
-            ) from error
+        if not (followed.is_within or other.is_within):
+            _commit(connection)
+
+
+def _commit(connection: sa.Connection) -> None:
+    dialect = connection.dialect
+    try:
+        dialect.do_commit(connection.connection)
+    except dialect.loaded_dbapi.Error as error:
+        raise sa.exc.DBAPIError.instance(
+            None, None, error, dialect.loaded_dbapi.Error, dialect=dialect
+        ) from error
 
 
 def _before(
@@ -198,7 +203,7 @@ def _before(
         statement = read_statement(text, names_of(connection))
         followed.before(statement, many=many)
         if statement.kind is StatementKind.COMMIT:
-            _refuse_commit(followed)
+            refuse_commit(followed)
     return text, parameters
 
 

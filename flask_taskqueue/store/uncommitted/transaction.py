@@ -38,7 +38,7 @@ class TrackedTransaction:
         self.together = together
         self.has_made_way = False
         """Whether the transaction was ended and begun again after the app had read in it."""
-        self.has_read = self._is_undone = False
+        self.is_within = self.has_read = self._is_undone = False
         self.thread: int = get_ident()
         self.may_commit, self.commits_alone = True, False
         """Whether the owner may commit it, and only if no other connection has changes."""
