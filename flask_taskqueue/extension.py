@@ -35,6 +35,7 @@ from .declarations import Declarations, scheduled_spec
 from .runtime import Runtime, sessions
 from .runtime.binding import Binding
 from .runtime.contexts import chosen_app
+from .store import note_transactions
 from .web.guard import verified
 from .web.middleware import install
 from .web.monitoring.mounting import mount as mount_monitoring
@@ -92,6 +93,8 @@ class TaskQueue(Declarations, RunTimeQueues):
         self._apps[app] = runtime
         for session in binding.sessions(app):
             sessions.watch(session)
+        for engine in binding.app_engines(app):
+            note_transactions(engine)
         self._workers.register(app)
         install(app)
         let_deliveries_pass(app)

@@ -135,6 +135,17 @@ class Binding:
         db = self.db if self.db is not None else app.extensions.get("sqlalchemy")
         return [db.session] if isinstance(db, SQLAlchemy) else []
 
+    def app_engines(self, app: Flask) -> list[sa.Engine]:
+        """Return the app's engines, of all binds, but those in memory."""
+        db = app.extensions.get("sqlalchemy")
+        if not isinstance(db, SQLAlchemy):
+            return []
+        return [
+            engine
+            for engine in in_bare_context(app, lambda: db.engines).values()
+            if isinstance(engine, sa.Engine) and not is_in_memory(engine.url)
+        ]
+
     def reset(self, app: Flask | None) -> None:
         """Leave the app's session and connections to the parent after a fork, untouched.
 
@@ -144,11 +155,7 @@ class Binding:
         db = self.db if self.db is not None or app is None else app.extensions.get("sqlalchemy")
         if app is None or not isinstance(db, SQLAlchemy):
             return
-        bound = [
-            engine
-            for engine in in_bare_context(app, lambda: db.engines).values()
-            if isinstance(engine, sa.Engine) and not is_in_memory(engine.url)
-        ]
+        bound = self.app_engines(app)
         if bound and has_app_context() and db.session.registry.has():
             keep(db.session.registry())
             db.session.registry.clear()

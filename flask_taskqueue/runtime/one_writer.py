@@ -8,7 +8,14 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 import sqlalchemy as sa
 
 from ..core.errors import BadTransactionStateError
-from ..store import Database, Kept, TrackedTransaction, inherited, tracked_here
+from ..store import (
+    Database,
+    Kept,
+    TrackedTransaction,
+    has_written_here,
+    inherited,
+    tracked_here,
+)
 from .contexts import caller
 
 _CHANGED_BEFORE = (
@@ -41,6 +48,11 @@ _OTHER_CONNECTION_IN_THE_WAY = (
     "the same SQLite file was changed on another connection of the session (by another bind), and "
     "this would wait for that change for ever: commit it first, or use one bind for the file"
 )
+_OUTSIDE_IN_THE_WAY = (
+    "a transaction that this thread has begun outside of db.session, with a Session or connection "
+    "of its own, has changed the SQLite file, and this would wait for it for ever: commit it "
+    "first, or make its changes with db.session, which a task can be part of"
+)
 _PARENT_IN_THE_WAY = (
     "this process was forked while a transaction of its parent had the SQLite file in use, and "
     "for SQLite this process has it in use for ever: fork before the transaction, or use the "
@@ -62,6 +74,8 @@ def making_way(file: str) -> AbstractContextManager[object]:
     in_the_way = [
         transaction for transaction in tracked_here(caller()) if transaction.may_lock(file)
     ]
+    if has_written_here(file, *(transaction.connection for transaction in in_the_way)):
+        raise BadTransactionStateError(_OUTSIDE_IN_THE_WAY)
     if not in_the_way:
         return _NOTHING
     for transaction in in_the_way:
@@ -84,7 +98,10 @@ def refuse_other_writers(file: str, connection: sa.Connection) -> None:
 
     That is, on another connection than this, which would wait for it.
     """
-    for transaction in tracked_here(caller()):
+    tracked = tracked_here(caller())
+    if has_written_here(file, connection, *(transaction.connection for transaction in tracked)):
+        raise BadTransactionStateError(_OUTSIDE_IN_THE_WAY)
+    for transaction in tracked:
         if (
             transaction.connection is not connection
             and transaction.may_lock(file)

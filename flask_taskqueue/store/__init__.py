@@ -35,6 +35,7 @@ from .tasks.search import BATCH as CHANGED_AT_ONCE
 from .tasks.search import OF_STATE, Action, SearchResult
 from .testing import DatabaseForTests
 from .uncommitted.changes import JoinedChange, Kept
+from .uncommitted.outside import has_written_here, note_transactions
 from .uncommitted.refusals import NO_COMMIT, UNDONE, goes_on, refuse_others, refuse_within
 from .uncommitted.tracking import (
     inherited,
@@ -100,11 +101,13 @@ __all__ = [
     "goes_on",
     "has_freed_places",
     "has_met_taken",
+    "has_written_here",
     "in_order",
     "inherited",
     "is_in_memory",
     "keep",
     "keep_tracking",
+    "note_transactions",
     "refusal",
     "refuse_elsewhere",
     "refuse_others",

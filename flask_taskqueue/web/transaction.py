@@ -81,7 +81,7 @@ def report_progress(runtime: Runtime, record: Record, progress: str) -> None:
                 tries=1,
                 wait=Wait.BRIEFLY,
             )
-        except TransientError as error:
+        except (TransientError, BadTransactionStateError) as error:
             _logger.info("the progress of task %s could not be stored: %s", record.id, error)
 
 

@@ -6,13 +6,15 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from flask import request
+from sqlalchemy.orm import Session
 
 from flask_taskqueue import (
     BadTransactionStateError,
@@ -641,3 +643,42 @@ def test_a_commit_by_text_is_refused_as_any_other(on_a_file: Bench) -> None:
         execute(queue, "COMMIT")
     queue.db.session.rollback()
     assert queue.count() == 0
+
+
+@pytest.mark.parametrize("joins", [False, True])
+@pytest.mark.parametrize("how", ["a session", "a connection"])
+def test_what_would_wait_for_a_transaction_beside_the_session(
+    on_a_file: Bench, how: str, joins: bool
+) -> None:
+    """One that the same thread has begun and that has changed the file: nothing waits for it."""
+    queue, change = on_a_file, sa.text("UPDATE counter SET count = count + 1")
+    with ExitStack() as stack:
+        if how == "a session":
+            own: Any = stack.enter_context(Session(queue.db.engine))
+        else:
+            own = stack.enter_context(queue.db.engine.connect())
+        own.execute(sa.text("SELECT count FROM counter")).all()
+        assert queue.tasks.add("/w").is_committed  # which one that has only read lets happen
+        own.rollback()
+        own.execute(change)
+        if joins:
+            queue.db.session.add(queue.Counter(id=5, count=0))
+        for refused in (queue.tasks.drain, partial(queue.tasks.add, "/w")):
+            with pytest.raises(BadTransactionStateError, match="commit it first"):
+                refused()
+        own.commit()
+        assert queue.tasks.add("/w").is_committed is not joins
+        queue.db.session.rollback()
+
+
+def test_a_report_beside_a_transaction_that_locks(on_a_file: Bench) -> None:
+    """A handler does not fail for a report of its progress that cannot be stored."""
+
+    @on_a_file.tasks.worker("/reports")
+    def reports() -> None:
+        with on_a_file.db.engine.begin() as own:
+            own.execute(sa.text("UPDATE counter SET count = count + 1"))
+            current_task.progress(1, 2)
+
+    assert on_a_file.run(reports.add()).state is State.SUCCEEDED
+    assert on_a_file.count() == 1
