@@ -264,7 +264,11 @@ class TestFailures:
         [
             (lambda: TaskSpec("/takes", json=REPLY), "json is REPLY: give payload=REPLY"),
             (lambda: TaskSpec("/takes", json={"a": REPLY, "b": REPLY}), "a task has REPLY once"),
-            (lambda: TaskSpec("/takes", json={"a": [REPLY]}), "json cannot be encoded"),
+            (lambda: TaskSpec("/takes", json=[REPLY]), "REPLY is deeper inside of json: .*whole"),
+            (lambda: TaskSpec("/takes", json={"a": [REPLY]}), "REPLY is deeper inside of json"),
+            (lambda: TaskSpec("/takes", json={"a": {"b": REPLY}}), "is deeper inside of json"),
+            (lambda: TaskSpec("/takes", json={REPLY: 1}), "REPLY is deeper inside of json"),
+            (lambda: TaskSpec("/takes", {"a": [REPLY]}), "REPLY is deeper inside of params"),
             (lambda: TaskSpec("/takes", {"a": REPLY}, method="PUT"), "part of the URL of a PUT"),
             (lambda: TaskSpec("/takes", {"a": REPLY}, payload="x"), "exclude each other"),
             (lambda: TaskSpec("/takes", payload=REPLY, json={}), "exclude each other"),
@@ -283,6 +287,20 @@ class TestFailures:
         with pytest.raises(InvalidTaskError, match=f"then, task 0: .*{words}"):
             on_sqlite.tasks.add("/says", then=then())
         assert on_sqlite.tasks.find() == []
+
+    def test_an_argument_with_a_reply_inside_of_it(self, on_sqlite: Bench) -> None:
+        @on_sqlite.tasks.task
+        def function(pages: list[str]) -> None: ...
+
+        with pytest.raises(InvalidTaskError, match=r"'pages' of .*REPLY inside of it"):
+            function.spec([REPLY])
+
+    def test_what_holds_itself_is_no_reply(self, on_sqlite: Bench) -> None:
+        on_sqlite.tasks.worker("/w")(lambda: None)
+        around: list[Any] = []
+        around.append(around)
+        with pytest.raises(InvalidTaskError, match="json cannot be encoded"):
+            on_sqlite.tasks.add("/w", then=TaskSpec("/w", json=around))
 
     def test_a_task_that_follows_none_has_no_reply(self, on_sqlite: Bench) -> None:
         """Alone, in lists, as the callback of a batch, and by its handler."""

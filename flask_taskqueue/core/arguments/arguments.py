@@ -13,7 +13,7 @@ from .converter import BAD_VALUE, Read, readers, written
 from .equality import same
 from .form import Call, form_text
 from .functions import label, may_be_none, name_of, takes_several, type_hints
-from .placeholder import REPLY
+from .placeholder import REPLY, is_inside
 from .refusals import Misfit, altered, unconvertible, unsayable
 
 _STARS: dict[Any, str] = {
@@ -235,6 +235,11 @@ class Arguments:
         parameter = self._of(name)
         if value is REPLY:
             return value
+        if is_inside(value):
+            raise InvalidTaskError(
+                f"{self._what(name)} has REPLY inside of it: only a whole argument can be the "
+                "reply; take it as an argument of its own"
+            )
         arrived: Any = None
         try:
             stored = written(value, parameter.hint)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum
 from typing import Any, Final
 
@@ -21,3 +22,23 @@ It may stand for an argument of a handler or a task function, for a value of ``p
 replied: the value of a JSON reply, the text of any other, None for a 204. As ``payload`` it is the
 reply's body, unchanged, with its content type.
 """
+
+
+def is_inside(value: Any) -> bool:
+    """Return whether `REPLY` is somewhere within a list, a tuple or a mapping."""
+    seen: set[int] = set()
+    rest = _items(value)
+    while rest:
+        item = rest.pop()
+        if item is REPLY:
+            return True
+        if id(item) not in seen:
+            seen.add(id(item))
+            rest += _items(item)
+    return False
+
+
+def _items(value: Any) -> list[Any]:
+    if isinstance(value, Mapping):
+        return [*value, *value.values()]
+    return [*value] if isinstance(value, list | tuple) else []

@@ -8,12 +8,12 @@ the task has a content type of its own.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from ..arguments.form import encode, fields
-from ..arguments.placeholder import REPLY
+from ..arguments.placeholder import REPLY, is_inside
 from ..delivery.verdict import RESULT_ERROR
 from ..errors import InvalidTaskError
 from ..json_text import document
@@ -59,7 +59,8 @@ def take_out(spec: TaskSpec) -> tuple[TaskSpec, str | None]:
 def has_reply(spec: TaskSpec) -> bool:
     """Return whether a task has a value that is `REPLY`."""
     options = spec.options
-    return REPLY is options.get("json") or REPLY is options.get("payload") or bool(_places(spec))
+    given = [options.get("json"), options.get("payload"), spec.params]
+    return is_inside(given)
 
 
 def awaiting(request: TaskRequest, reply_to: str) -> TaskRequest:
@@ -123,6 +124,12 @@ def check_filled(headers: Mapping[str, Any]) -> None:
 def _places(spec: TaskSpec) -> list[tuple[str, str]]:
     """Return the places of a task that hold `REPLY`, each with its kind and name."""
     whole, headers = spec.options.get("json"), spec.options.get("headers")
+    for what, values in (("json", whole), ("params", spec.params)):
+        if any(map(is_inside, _outer(values))):
+            raise InvalidTaskError(
+                f"REPLY is deeper inside of {what}: it can only be a whole value there, as in "
+                f'{what}={{"page": REPLY}}; have the task put it where it belongs'
+            )
     if whole is REPLY:
         raise InvalidTaskError(
             "json is REPLY: give payload=REPLY, which passes the reply on as it is, JSON or not"
@@ -133,6 +140,13 @@ def _places(spec: TaskSpec) -> list[tuple[str, str]]:
         own = isinstance(headers, Mapping) and any(map(_is_type, headers))
         found.append((_PAYLOAD, "own" if own else ""))
     return found
+
+
+def _outer(values: Any) -> Iterable[Any]:
+    """Return what can be the reply of a task only as a whole."""
+    if not isinstance(values, Mapping):
+        return [values]
+    return [*values.values(), [*values]]
 
 
 def _named(values: Any) -> list[str]:
