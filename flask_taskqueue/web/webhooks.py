@@ -225,7 +225,11 @@ def _read_up_to(current: Request, most: int) -> bytes | None:
 
 
 def _too_large(most: int) -> Response:
-    return _answer(413, f"the webhook is larger than TASKQUEUE_MAX_BODY, {most} bytes, allows")
+    return _answer(
+        413,
+        "the webhook is too large: its task has at most TASKQUEUE_MAX_BODY, which is "
+        f"{most} bytes, for the method, the URL, the headers and the body together",
+    )
 
 
 def _answer(status: int, text: str) -> Response:

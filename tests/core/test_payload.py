@@ -103,6 +103,14 @@ def test_arguments_that_make_no_task(
         build(**arguments)
 
 
+def test_a_task_has_as_many_bytes_as_it_may_have() -> None:
+    """One byte more is too many."""
+    room = 102_400 - build(payload=b"").size
+    assert build(payload=b"x" * room).size == 102_400
+    with pytest.raises(TaskTooLargeError, match="has 102401 bytes; TASKQUEUE_MAX_BODY allows"):
+        build(payload=b"x" * (room + 1))
+
+
 @pytest.mark.parametrize(
     "url",
     [

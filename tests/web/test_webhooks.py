@@ -24,6 +24,7 @@ from flask_taskqueue import (
     UnknownQueueError,
     current_task,
 )
+from flask_taskqueue.core.tasks.request import TaskRequest
 from flask_taskqueue.testing import TaskQueueTester
 from tests.apps import Bench, bench, closing, served
 from tests.databases import TestDatabase
@@ -216,6 +217,21 @@ def test_a_body_that_no_task_may_have_is_refused(sqlite_database: TestDatabase) 
         )
         assert reply.status_code == 413
         assert shop.tasks.find() == []
+
+
+def test_a_webhook_has_as_many_bytes_as_a_task_may_have(sqlite_database: TestDatabase) -> None:
+    """With the method, the URL and the headers of its task; one byte more is too many."""
+    body = json.dumps({"type": "x" * 1900, "data": {}})
+    with bench(sqlite_database.url) as shop:
+        take_in(shop, [])
+        assert send(shop, body=body).status_code == 202
+        with shop.store.reading() as reader:
+            (stored,) = shop.store.tasks.get_all(reader, [shop.tasks.find()[0].id])
+    request = TaskRequest(stored.method, stored.url, json.loads(stored.headers), stored.body)
+    for most, status in ((request.size - 1, 413), (len(body), 413), (request.size, 202)):
+        with bench(sqlite_database.url, TASKQUEUE_MAX_BODY=most) as shop:
+            take_in(shop, [])
+            assert send(shop, body=body, id="msg_2").status_code == status
 
 
 def test_the_secret_may_come_from_the_configuration(on_sqlite: Bench) -> None:
