@@ -255,6 +255,7 @@ def kind(one: Field[Any]) -> str:
         one.metadata["check"](one.name, -1)
     except ConfigurationError as error:
         wanted = re.split(r",? such as |, without |; ", str(error).partition("must be ")[2])[0]
+    wanted = wanted.replace(" seconds upwards", " to inf seconds")
     duration = re.fullmatch(r"a duration from (\S+) to (\S+) seconds", wanted)
     if duration is None:
         return re.sub(r"'[^']+'", lambda found: f"`{found[0]}`".replace("'", '"'), wanted)

@@ -33,7 +33,9 @@ def seconds(value: float | str | timedelta, *, what: str) -> float:
             "'90s', '10m', '2h' or '30d'"
         )
     if abs(number) > LONGEST and not (isinstance(value, float) and math.isinf(value)):
-        raise _TooLongError(f"{what} is {shown(value)}, longer than a hundred years")
+        raise _TooLongError(
+            f"{what} is {shown(value)}, longer than a hundred years; it must be shorter"
+        )
     return number
 
 

@@ -25,6 +25,8 @@ _USER_INFORMATION = re.compile(r"://[^\s'\"]*(?:@|…$)")
 """What may be user information in a repr; where `shown` has cut it, that cannot be known."""
 _SURROGATE = re.compile("[\ud800-\udfff]")  # an environment variable that is not UTF-8 has some
 _LOCATION = re.compile(r"projects/[A-Za-z0-9.:_-]+/locations/[A-Za-z0-9_-]+", re.ASCII)
+_MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
+_ORIGIN = re.compile(r"https?://[^/]*")
 _FERNET_KEY = re.compile(r"[A-Za-z0-9_-]{43}=", re.ASCII)
 
 
@@ -52,11 +54,14 @@ def boolean(key: str, value: Any) -> bool:
     return value if isinstance(value, bool) else refuse(key, value, "True or False")
 
 
-def path(key: str, value: Any) -> str:
-    """Check a path of the app."""
-    if not isinstance(value, str) or not re.fullmatch(r"(/[\w.~-]+)+", value, re.ASCII):
-        refuse(key, value, "a path such as '/taskqueue/metrics'")
-    return value
+def _matching(pattern: re.Pattern[str], wanted: str) -> Check:
+    return lambda key, value: (
+        value if isinstance(value, str) and pattern.fullmatch(value) else refuse(key, value, wanted)
+    )
+
+
+path = _matching(re.compile(r"(/[\w.~-]+)+", re.ASCII), "a path such as '/taskqueue/metrics'")
+"""Check a path of the app."""
 
 
 def token(key: str, value: Any) -> str:
@@ -89,8 +94,7 @@ def count_or_all(key: str, value: Any) -> float:
     """Check a whole number from 1, or infinity."""
     if value == math.inf:
         return math.inf
-    whole: int = count(1, 1_000_000)(key, value)
-    return whole
+    return count(1, 1_000_000)(key, value)  # type: ignore[no-any-return]
 
 
 def duration(low: float, high: float) -> Check:
@@ -99,7 +103,8 @@ def duration(low: float, high: float) -> Check:
     def check(key: str, value: Any) -> float:
         number = seconds(value, what=key)
         if not low <= number <= high:
-            refuse(key, value, f"a duration from {low:g} to {high:g} seconds")
+            most = f"to {high:.15g} seconds" if high < math.inf else "seconds upwards"
+            refuse(key, value, f"a duration from {low:.15g} {most}")
         return number
 
     return check
@@ -114,40 +119,44 @@ def _is_list(value: object) -> bool:
     return isinstance(value, Collection) and not isinstance(value, str | bytes | Mapping)
 
 
+location = _matching(_LOCATION, "a name such as 'projects/my-project/locations/us-central1'")
+"""Check the name of a location of Google's."""
+
+
+def _each(key: str, value: Any, check: Check, wanted: str) -> tuple[Any, ...]:
+    """Check each item of a list, so that the error names the one that is wrong."""
+    if not _is_list(value):
+        refuse(key, value, f"a list of {wanted}")
+    return tuple(check(f"{key}[{number}]", item) for number, item in enumerate(value))
+
+
 def allowed_hosts(key: str, value: Any) -> tuple[AllowedHost, ...]:
     """Check a list of hosts."""
-    wanted = (
-        "a list of hosts, such as ['api.example.com', '*.example.com', '10.0.0.5:8080', "
-        "'10.1.0.0/16']"
-    )
-    if not _is_list(value) or not all(isinstance(host, str) for host in value):
-        refuse(key, value, wanted)
-    try:
-        return tuple(map(AllowedHost.parse, value))
-    except ValueError:
-        refuse(key, value, wanted)
+    such_as = "such as 'api.example.com', '*.example.com', '10.0.0.5:8080' or '10.1.0.0/16'"
+
+    def host(key: str, value: Any) -> AllowedHost:
+        try:
+            return AllowedHost.parse(text(key, value))
+        except ValueError:
+            refuse(key, value, f"a host, {such_as}")
+
+    return _each(key, value, host, f"hosts, {such_as}")
 
 
 def ports(key: str, value: Any) -> tuple[int, ...]:
     """Check a list of ports."""
-    if not _is_list(value) or not all(type(port) is int and 0 < port < 65_536 for port in value):
-        refuse(key, value, "a list of ports, such as [80, 443, 8443]")
-    return tuple(value)
+    return _each(key, value, count(1, 65_535), "ports, such as [80, 443, 8443]")
 
 
 def texts(key: str, value: Any) -> tuple[str, ...]:
     """Check a list of texts."""
-    if not _is_list(value) or not all(isinstance(item, str) and item for item in value):
-        refuse(key, value, "a list of texts")
-    return tuple(value)
+    return _each(key, value, text, "texts")
 
 
 def modules(key: str, value: Any) -> tuple[str, ...]:
     """Check a list of modules' names."""
-    names = texts(key, value)
-    if not all(part.isidentifier() for name in names for part in name.split(".")):
-        refuse(key, value, "a list of the names of modules, such as ['shop.mail', 'lib']")
-    return names
+    module = _matching(_MODULE, "the name of a module, such as 'shop.mail'")
+    return _each(key, value, module, "the names of modules, such as ['shop.mail', 'lib']")
 
 
 def function(key: str, value: object) -> Callable[..., Any]:
@@ -167,7 +176,7 @@ def some_of(*choices: str) -> Check:
             or not set(given) <= set(choices)
             or len(set(given)) < len(given)
         ):
-            refuse(key, value, f"a list of some of {', '.join(map(repr, choices))}")
+            refuse(key, value, f"a list of some of {', '.join(map(repr, choices))}, each once")
         return tuple(given)
 
     return check
@@ -207,20 +216,11 @@ def url_prefix_or_root(key: str, value: Any) -> str:
     return "" if value in ("", "/") else url_prefix(key, value)
 
 
-def location(key: str, value: Any) -> str:
-    """Check the name of a location of Google's."""
-    if not isinstance(value, str) or not _LOCATION.fullmatch(value):
-        refuse(key, value, "a name such as 'projects/my-project/locations/us-central1'")
-    return value
-
-
 def origins(key: str, value: Any) -> tuple[str, ...]:
     """Check a list of origins: scheme and host, nothing else."""
-    given = texts(key, value)
-    for origin in given:
-        if not origin.startswith(("http://", "https://")) or origin.count("/") != 2:
-            refuse(key, value, "a list of origins, such as ['https://admin.example.com']")
-    return tuple(origin.lower() for origin in given)
+    origin = _matching(_ORIGIN, "an origin, such as 'https://admin.example.com'")
+    given = _each(key, value, origin, "origins, such as ['https://admin.example.com']")
+    return tuple(item.lower() for item in given)
 
 
 def encryption_keys(key: str, value: Any) -> tuple[str, ...]:
