@@ -93,6 +93,10 @@ FORGED = b"HTTP/1.1 299 Forged\r\nContent-Length: 0\r\n\r\n"
     [
         (OK + b"more", 200),
         (OK + FORGED, 200),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n" + FORGED, None),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2, 2\r\n\r\nok", 200),
+        (b"HTTP/1.1 204 No Content\r\nContent-Length: -1\r\n\r\n", 204),
+        (b"HTTP/1.1 304 Not Modified\r\nContent-Length: x\r\n\r\n", 304),
         (b"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\nhello", 204),
         (b"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n", 204),
         (b"HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n", 204),
@@ -253,6 +257,20 @@ def test_a_refused_connection_and_garbage_are_told_without_the_url(
         (b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nX: ", "cut off, or is not HTTP"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf", "cut off, or is not HTTP"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n", "cut off, or is not HTTP"),
+        *(
+            (b"HTTP/1.1 200 OK\r\n%s\r\n\r\nok" % lengths, "Content-Length that is no length")
+            for lengths in (
+                b"Content-Length: -1",
+                b"Content-Length: two",
+                b"Content-Length:",
+                b"Content-Length: +2",
+                b"Content-Length: 0_2",
+                b"Content-Length: \xb2",
+                b"Content-Length: " + b"9" * 5000,
+                b"Content-Length: 2, 3",
+                b"Content-Length: 2\r\nContent-Length: 3",
+            )
+        ),
     ],
 )
 def test_a_reply_that_breaks_off_is_told_in_words(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email.errors
 import http.client
+import re
 import socket
 from contextlib import suppress
 from typing import Any
@@ -12,6 +13,7 @@ _HEADER_DEFECTS = (
     email.errors.MissingHeaderBodySeparatorDefect,
     email.errors.FirstHeaderLineIsContinuationDefect,
 )
+_LENGTH = re.compile("[0-9]{1,18}")
 _HEADERS = 1000
 _HEAD_SIZE = 262_144
 _PIECE = 32_768
@@ -19,6 +21,10 @@ _PIECE = 32_768
 
 It takes no line of more than twice that.
 """
+
+
+class InvalidLengthError(http.client.HTTPException):
+    """A response has a Content-Length that is no length, or several that differ."""
 
 
 class FinalResponse(http.client.HTTPResponse):
@@ -44,6 +50,7 @@ class FinalResponse(http.client.HTTPResponse):
         finally:
             if isinstance(self.fp, _Head):
                 self.fp = stream
+        self._check_length()
         self._odd = self._is_ambiguous()
 
     def _read_status(self) -> tuple[str, int, str]:
@@ -54,13 +61,29 @@ class FinalResponse(http.client.HTTPResponse):
         self.fp: Any = _Head(self.fp)
         return version, status, reason
 
-    def _is_ambiguous(self) -> bool:
-        """Return whether client and server may differ about where the response ends."""
-        lengths = {
+    def _check_length(self) -> None:
+        """Raise `InvalidLengthError` if nobody can know where the body ends (RFC 9112, 6.3)."""
+        lengths = self._lengths()
+        bodiless = self.status in (http.HTTPStatus.NO_CONTENT, http.HTTPStatus.NOT_MODIFIED)
+        if not lengths or bodiless or self.status < 200 or "Transfer-Encoding" in self.headers:
+            return
+        if self._method == "HEAD":  # type: ignore[attr-defined]
+            return
+        length = lengths.pop()
+        if lengths or not _LENGTH.fullmatch(length):
+            raise InvalidLengthError
+        self.length: int | None = int(length)  # also of a list of equal ones
+
+    def _lengths(self) -> set[str]:
+        return {
             length.strip()
             for given in self.headers.get_all("Content-Length", ())
             for length in given.split(",")
         }
+
+    def _is_ambiguous(self) -> bool:
+        """Return whether client and server may differ about where the response ends."""
+        lengths = self._lengths()
         encoded = "Transfer-Encoding" in self.headers
         has_body = encoded or bool(lengths - {"0"})
         bodiless = self.status in (http.HTTPStatus.NO_CONTENT, http.HTTPStatus.RESET_CONTENT)

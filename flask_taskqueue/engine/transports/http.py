@@ -25,6 +25,7 @@ from urllib3.exceptions import TimeoutError as PoolTimeoutError
 from ...core.delivery.delivery import Delivery
 from ...core.delivery.verdict import OutgoingRequest, Reply
 from .deadline_http import AddressRefusedError, DeadlineAdapter, Objection, deadline, no_objection
+from .final_response import InvalidLengthError
 from .kept import Lookups, NotReceivedError, SeveredError, anew
 
 _CHUNK = 4096
@@ -212,6 +213,8 @@ def _root(causes: list[BaseException]) -> str:
         return str(system[-1].strerror)
     if any(isinstance(cause, RemoteDisconnected) for cause in causes):
         return "it was closed without a reply"
+    if any(isinstance(cause, InvalidLengthError) for cause in causes):
+        return "the reply has a Content-Length that is no length, or several"
     if type(causes[-1]) in (HTTPException, LineTooLong):
         return "the reply has too many headers, or too long ones"
     if any(isinstance(cause, ProtocolError) for cause in causes):
