@@ -16,6 +16,48 @@ from ..store import CHANGED_AT_ONCE, Action, Filter
 from .changes import joins_session, make_change, refuse_many, refuse_own_task
 
 
+class _Step:
+    """One transaction of a change of many tasks.
+
+    It knows what it has changed even if the answer to its commit was lost.
+    """
+
+    def __init__(
+        self,
+        filter: Filter,
+        find: Callable[[sa.Connection, Filter], list[str]],
+        change: Callable[[sa.Connection, Filter], int],
+        is_left: Callable[[sa.Connection, Filter, Sequence[str]], bool],
+    ) -> None:
+        """Take what finds some tasks that match, changes them, and tells whether one is left."""
+        self._filter, self._find, self._change, self._is_left = filter, find, change, is_left
+        self._ids: list[str] = []
+        self._changed = 0
+
+    @classmethod
+    def of(cls, runtime: Runtime, action: Action, filter: Filter) -> _Step:
+        """Return the step that applies an action."""
+        tasks = runtime.store.tasks
+        return cls(
+            filter,
+            lambda connection, filter: tasks.selection.ids(connection, action, filter),
+            lambda connection, filter: tasks.change_some(connection, filter, action),
+            lambda connection, filter, ids: tasks.selection.is_left(
+                connection, action, filter, ids
+            ),
+        )
+
+    def work(self, connection: sa.Connection) -> int:
+        """Change some tasks that match, and return how many."""
+        self._ids = self._find(connection, self._filter)
+        self._changed = self._change(connection, replace(self._filter, ids=self._ids))
+        return self._changed
+
+    def done(self, connection: sa.Connection) -> int | None:
+        """Return how many tasks `work` has changed; None if its commit did not happen."""
+        return None if self._is_left(connection, self._filter, self._ids) else self._changed
+
+
 def change_matching(
     runtime: Runtime,
     action: Action,
@@ -32,18 +74,14 @@ def change_matching(
     transaction.
     """
     refuse_many(runtime, transactional, f"to {action.value} whatever matches")
-    store, tasks = runtime.store, runtime.store.tasks
+    store = runtime.store
     earlier = filter if filter.before is not None else replace(filter, before=task_id())
     if action.starts:
         earlier = replace(earlier, untried_since=to_micros(store.read(store.schedules.now)))
     total, changed = 0, CHANGED_AT_ONCE
     while changed == CHANGED_AT_ONCE:
-        changed, _ = make_change(
-            runtime,
-            lambda connection: tasks.change_some(connection, earlier, action),
-            False,
-            wakes=False,
-        )
+        step = _Step.of(runtime, action, earlier)
+        changed, _ = make_change(runtime, step.work, False, wakes=False, done=step.done)
         total += changed
         on_progress(changed)
     if action.starts:
@@ -67,7 +105,7 @@ def purge_queue(runtime: Runtime, queue: str, transactional: bool | None) -> int
         store.queues.note_purge(connection, queue, began)
         return 0  # tasks
 
-    make_change(runtime, note, False, wakes=False)
+    make_change(runtime, note, False, wakes=False, done=lambda _: None)  # twice does no harm
     return cancelled
 
 
@@ -104,9 +142,10 @@ def change_ids(
             name=lambda _: [name],
         )[0]
         return total
+    steps = [_Step.of(runtime, action, part) for part in parts]
     total = sum(
-        make_change(runtime, partial(work, filters=[part]), transactional, wakes=False)[0]
-        for part in parts
+        make_change(runtime, step.work, transactional, wakes=False, done=step.done)[0]
+        for step in steps
     )
     if total and wakes:
         runtime.wake()
@@ -163,12 +202,13 @@ def forget_matching(
     kept = runtime.store.read(
         lambda connection: tombstones_of(runtime.store, Retention.of(runtime.settings), connection)
     )
-    while forgotten := make_change(
-        runtime,
-        lambda connection: history.forget_some(connection, filter, kept),
-        False,
-        wakes=False,
-    )[0]:
+    step = _Step(
+        filter,
+        lambda connection, filter: history.forgettable(connection, filter, kept),
+        lambda connection, filter: history.forget_some(connection, filter, kept),
+        lambda connection, _, ids: bool(runtime.store.tasks.get_all(connection, ids)),
+    )
+    while forgotten := make_change(runtime, step.work, False, wakes=False, done=step.done)[0]:
         total += forgotten
         on_progress(forgotten)
     runtime.tell_changed("forget", total)

@@ -31,8 +31,9 @@ from .retention import Tombstones
 from .store import Store
 from .tasks.filters import SEARCHED, Filter, Visible
 from .tasks.listings import Cursor, Listing, ListKind
-from .tasks.search import BATCH as CHANGED_AT_ONCE
-from .tasks.search import OF_STATE, Action, SearchResult
+from .tasks.search import OF_STATE, SearchResult
+from .tasks.selection import BATCH as CHANGED_AT_ONCE
+from .tasks.selection import Action
 from .testing import DatabaseForTests
 from .uncommitted.changes import JoinedChange, Kept
 from .uncommitted.outside import has_written_here, note_transactions

@@ -152,14 +152,13 @@ class FinishedTasks:
 
         The filter names their state. Names are kept as by `prune`.
         """
-        task = self._task
-        statement = sa.select(task.c.id, task.c.queue, task.c.state).where(
-            *self._forgettable(filter, tombstones)
-        )
-        ordered = (
-            statement.order_by(task.c.finished_at).limit(BATCH).with_for_update(skip_locked=True)
-        )
-        return self._forget(connection, list(connection.execute(ordered)))
+        return self._forget(connection, self._forgotten_next(connection, filter, tombstones))
+
+    def forgettable(
+        self, connection: sa.Connection, filter: Filter, tombstones: Tombstones
+    ) -> list[str]:
+        """Return the ids of the tasks that `forget_some` would forget, and lock them."""
+        return [row.id for row in self._forgotten_next(connection, filter, tombstones)]
 
     def count_some(self, connection: sa.Connection, filter: Filter, tombstones: Tombstones) -> int:
         """Count the tasks that repeated calls of `forget_some` would forget."""
@@ -202,6 +201,18 @@ class FinishedTasks:
             .order_by(attempt.c.started_at.desc())
             .limit(1)
         ).one_or_none()
+
+    def _forgotten_next(
+        self, connection: sa.Connection, filter: Filter, tombstones: Tombstones
+    ) -> list[sa.Row[Any]]:
+        task = self._task
+        statement = sa.select(task.c.id, task.c.queue, task.c.state).where(
+            *self._forgettable(filter, tombstones)
+        )
+        ordered = (
+            statement.order_by(task.c.finished_at).limit(BATCH).with_for_update(skip_locked=True)
+        )
+        return list(connection.execute(ordered))
 
     def _forgettable(self, filter: Filter, tombstones: Tombstones) -> list[sa.ColumnElement[bool]]:
         return [

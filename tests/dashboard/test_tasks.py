@@ -223,7 +223,7 @@ def test_what_is_run_and_fails_is_not_run_again(
     wait = sa.update(store.database.tables.task).values(due_at=store.database.dialect.now + 9**9)
     with store.database.engine.begin() as connection:
         connection.execute(wait)
-    for module in ("background", "search"):
+    for module in ("background", "selection"):
         monkeypatch.setattr(f"flask_taskqueue.store.tasks.{module}.BATCH", 1)
     monkeypatch.setattr("flask_taskqueue.api.bulk.CHANGED_AT_ONCE", 1)
 

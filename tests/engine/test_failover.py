@@ -12,7 +12,9 @@ import pytest
 import sqlalchemy as sa
 
 from flask_taskqueue import State, TaskSpec
+from flask_taskqueue.api.bulk import change_ids, forget_matching
 from flask_taskqueue.core.errors import TransientError
+from flask_taskqueue.store import Action, Filter
 from flask_taskqueue.store.database import transaction as course
 from flask_taskqueue.store.database.transaction import close_engine
 from tests.apps import Bench, bench
@@ -213,6 +215,38 @@ def test_a_change_whose_answer_was_lost_is_not_called_refused(database: TestData
         assert tasks.get(task.id).state is State.CANCELLED
         assert [schedule.name for schedule in tasks.schedules()] == []
         assert "added" not in [found.name for found in tasks.queues()]
+
+
+@pytest.mark.parametrize("committed", [True, False])
+@pytest.mark.parametrize("change", ["purge", "run now", "by ids", "requeue", "forget"])
+def test_a_change_of_many_counts_what_it_has_changed(
+    database: TestDatabase, monkeypatch: pytest.MonkeyPatch, change: str, committed: bool
+) -> None:
+    """Also the tasks of a step whose answer was lost, whether it was committed or not."""
+    for module in (
+        "store.tasks.selection.BATCH",
+        "store.retention.BATCH",
+        "api.bulk.CHANGED_AT_ONCE",
+    ):
+        monkeypatch.setattr(f"flask_taskqueue.{module}", 2)
+    with bench(database.url) as queue:
+        tasks, runtime, engine = queue.tasks, queue.runtime, queue.store.database.engine
+        tasks.worker("/dead", retry={"task_retry_limit": 0})(lambda: ("no", 500))
+        waits = {"countdown": 3600} if change in ("purge", "run now", "by ids") else {}
+        for _ in range(5):
+            tasks.add("/dead", **waits)
+        if not waits:
+            tasks.drain()
+        ids = [task.id for task in tasks.find()]
+        changes: dict[str, Callable[[], int]] = {
+            "purge": tasks.queue("default").purge,
+            "run now": tasks.queue("default").run_now,
+            "by ids": lambda: change_ids(runtime, Action.DELETE, ids),
+            "requeue": tasks.queue("default").requeue_dead,
+            "forget": lambda: forget_matching(runtime, Filter(state=State.DEAD)),
+        }
+        with answer_lost(engine, committed=committed):
+            assert changes[change]() == 5
 
 
 def test_a_change_that_was_not_made_is_made_when_the_database_is_back(

@@ -15,7 +15,7 @@ from ..database.tables import Tables
 from .changes import Tasks
 from .filters import Filter, LastStatus, Visible
 from .listings import Cursor, Listings, ListKind
-from .search import BATCH, Action
+from .selection import BATCH, Action
 
 _KEPT = 30 * 86_400.0
 

@@ -25,7 +25,8 @@ from ..leases.holds import Holds
 from ..queues.deleted_queues import refuse_deleted
 from ..queues.pull_queues import pulled_queues
 from .filters import Filter
-from .search import Action, Selection, last_of_each_key, unknown_task_error
+from .search import unknown_task_error
+from .selection import Action, Selection, last_of_each_key
 
 
 class Tasks:
@@ -47,7 +48,7 @@ class Tasks:
         self._tables = tables
         self._task = tables.task
         self._batch = tables.batch
-        self._selection = Selection(tables, dialect)
+        self.selection: Selection = Selection(tables, dialect)
         self._now = dialect.now
         self._is_lost = is_lost(tables, dialect.now)
         self._finish = finish
@@ -109,7 +110,7 @@ class Tasks:
         conditions = (
             filter.conditions(self._task)
             if action is None
-            else self._selection.conditions(action, filter)
+            else self.selection.conditions(action, filter)
         )
         return (
             connection.scalar(sa.select(sa.func.count()).select_from(self._task).where(*conditions))
@@ -148,7 +149,7 @@ class Tasks:
 
         Tasks whose unique_key is taken, or whose queue was deleted, stay dead.
         """
-        dead = last_of_each_key(self._selection.lock(connection, Action.REQUEUE, filter))
+        dead = last_of_each_key(self.selection.lock(connection, Action.REQUEUE, filter))
         afresh: dict[str, Any] = {
             "state": State.SCHEDULED.value,
             "due_at": self._now,
@@ -194,7 +195,7 @@ class Tasks:
         worker may have leased them. Forwarded ones are handed over again, for now; what
         Cloud Tasks has of them already then finds them ended.
         """
-        found = self._selection.lock(connection, Action.RUN_NOW, filter)
+        found = self.selection.lock(connection, Action.RUN_NOW, filter)
         mark = {"forced_at": self._now} if force else {}
         self._update(
             connection,
@@ -230,7 +231,7 @@ class Tasks:
         ``reason`` is kept as what ended them. A running task is taken from its handler; its place
         is freed when the handler ends.
         """
-        live = self._withdrawn(connection, self._selection.lock(connection, Action.DELETE, filter))
+        live = self._withdrawn(connection, self.selection.lock(connection, Action.DELETE, filter))
         held = self._holds.take(
             connection,
             leases_of(record for record in live if record.state == State.LEASED),
