@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Literal
-
-from .delivery.outcome import Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,26 +142,3 @@ MEASURES = (
 ``requeued`` are dead tasks that were scheduled again; the rest are the buckets and sums of the
 histograms.
 """
-
-_OTHERS = {
-    "timeout": "timeout",
-    "connection": "connection_error",
-    "tls": "connection_error",
-    "success": "success",
-}
-
-
-def attempt_measure(outcome: Outcome, *, lost: bool) -> str:
-    """Return the name under which an attempt is counted."""
-    if lost:
-        return "late"
-    other = _OTHERS.get(outcome.reason)
-    if other is not None:
-        return other
-    status = outcome.status or 0
-    return f"failure_{status // 100}xx" if 200 <= status < 600 else "failure_none"
-
-
-def bucket(seconds: float) -> int:
-    """Return the number of the histogram bucket that a duration falls into."""
-    return bisect_left(BOUNDS, seconds)

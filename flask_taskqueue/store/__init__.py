@@ -20,10 +20,10 @@ from .database.schema import SchemaChange, SchemaVersion, statements
 from .database.tables import Tables
 from .database.transaction import LockedError, Wait, apart, refusal
 from .encryption import RotationResult
+from .leases.attempts import NOT_KEPT, AttemptResult, Recorded, StoredReply, without_values
 from .leases.claims import Claims
 from .leases.freed_places import has_freed_places
 from .leases.pulls import Tag
-from .leases.results import NOT_KEPT, AttemptResult, Recorded, StoredReply, without_values
 from .probe_row import refuse_elsewhere
 from .queues.added_queues import AddedQueues, configured_error
 from .queues.dispatchers import DispatcherEntry

@@ -18,7 +18,7 @@ from flask_taskqueue.core.tasks.request import TaskRequest
 from flask_taskqueue.core.tasks.spec import NewTask
 from flask_taskqueue.core.tasks.task import Result
 from flask_taskqueue.store import ScheduleDefinition
-from flask_taskqueue.store.leases.results import AttemptResult
+from flask_taskqueue.store.leases.attempts import AttemptResult
 from tests.apps import bench
 from tests.databases import TestDatabase
 from tests.misbehaving import request, server

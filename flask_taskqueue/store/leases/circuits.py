@@ -30,7 +30,7 @@ from ..database.dialects import Dialect
 from ..database.dialects.claims import is_state
 from ..database.lease_ends import is_lost
 from ..database.tables import Tables
-from .results import AttemptResult
+from .attempts import AttemptResult
 
 _COLUMNS = tuple(name for name in Circuit.__slots__ if name != "probing")
 _WELL = {

@@ -24,8 +24,8 @@ from ..database.prepared import Prepared
 from ..database.tables import Tables
 from ..database.task_tables import ended
 from ..database.transaction import AUTOCOMMIT
+from .attempts import NOT_KEPT, StoredReply
 from .finish import Finish, Transition
-from .results import NOT_KEPT, StoredReply
 
 
 class Completions:

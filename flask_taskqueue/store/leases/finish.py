@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ...core.metrics import DELAYS, DURATIONS, bucket
+from ...core.delivery.outcome import Outcome
+from ...core.metrics import BOUNDS, DELAYS, DURATIONS
 from ...core.queues.rate_keys import is_rate_key
 from ...core.states import Record, State
 from ...core.times import SECOND, duration_micros
@@ -19,6 +21,14 @@ from ..counters.counters import Counters, Counts, count_end, no_counts
 from ..queues.locks import Locks
 from .follow_ups import FollowUps
 from .freed_places import FreedPlaces
+
+_MEASURES = {
+    "timeout": "timeout",
+    "connection": "connection_error",
+    "tls": "connection_error",
+    "success": "success",
+}
+"""The names under which attempts are counted, by their reasons, where it is not by the status."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +47,15 @@ class Transition:
     expired: bool = False
     held: bool = False
     """Whether its place is not free yet, because its handler still runs (see `Holds`)."""
+
+
+def attempt_measure(outcome: Outcome) -> str:
+    """Return the name under which an attempt is counted that held its lease."""
+    measure = _MEASURES.get(outcome.reason)
+    if measure is not None:
+        return measure
+    status = outcome.status or 0
+    return f"failure_{status // 100}xx" if 200 <= status < 600 else "failure_none"
 
 
 class Finish:
@@ -192,6 +211,6 @@ def _count_attempt(counts: Counts, transition: Transition, measure: str) -> None
 
 def _observe(counts: Counts, buckets: Sequence[str], total: str, micros: int) -> None:
     """Put a duration into a histogram."""
-    name = buckets[bucket(micros / SECOND)]
+    name = buckets[bisect_left(BOUNDS, micros / SECOND)]
     counts[name] += 1
     counts[total] += micros

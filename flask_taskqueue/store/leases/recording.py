@@ -9,7 +9,6 @@ from typing import Any
 import sqlalchemy as sa
 
 from ...core.delivery.outcome import Outcome, success
-from ...core.metrics import attempt_measure
 from ...core.states import State
 from ...core.times import duration_micros
 from ...core.urls import leads_out
@@ -18,11 +17,19 @@ from ..database.dialects.claims import counted, is_state
 from ..database.prepared import Prepared
 from ..database.tables import Tables
 from ..database.transaction import MovedError
-from .attempts import COPIED, AttemptLog, leases_of
+from .attempts import (
+    COPIED,
+    AttemptLog,
+    AttemptResult,
+    Recorded,
+    alike,
+    is_leased,
+    leased,
+    leases_of,
+)
 from .circuits import Circuits
-from .finish import Finish, Transition
+from .finish import Finish, Transition, attempt_measure
 from .holds import Holds
-from .results import AttemptResult, Recorded, alike, is_leased, leased
 from .slowdowns import Slowdowns
 
 
@@ -177,7 +184,7 @@ class Recording:
             Transition(
                 result.record,
                 result.outcome.state,
-                attempt=attempt_measure(result.outcome, lost=False),
+                attempt=attempt_measure(result.outcome),
                 failed=result.outcome.state is not State.SUCCEEDED,
                 duration=result.duration,
             )

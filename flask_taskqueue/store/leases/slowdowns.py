@@ -28,8 +28,8 @@ from ..database.dialects import Dialect
 from ..database.dialects.claims import candidates, is_state
 from ..database.tables import Tables
 from ..database.task_tables import parked
+from .attempts import AttemptResult
 from .circuits import Circuits
-from .results import AttemptResult
 
 Seen = MutableMapping[str, Slowdown | SlowHost | UnknownHosts | Circuit]
 

@@ -20,10 +20,9 @@ from ..database.tables import Tables
 from ..database.task_tables import ended
 from ..queues.locks import Locks
 from ..queues.queues import Queues
-from .attempts import AttemptLog
+from .attempts import AttemptLog, AttemptResult
 from .completions import Completions
 from .finish import Finish, Transition
-from .results import AttemptResult
 
 
 class Takeovers:
