@@ -161,13 +161,11 @@ class Attempts:
 
     def close(self) -> None:
         """Close the connections."""
-        self._routes.own.close()
-        self._routes.remote.close()
+        self._routes.close()
 
     def reset(self) -> None:
         """Forget connections without closing them, because after a fork they are the parent's."""
-        self._routes.own.reset()
-        self._routes.remote.reset()
+        self._routes.reset()
 
     def _send(self, transport: Transport, request: OutgoingRequest, delivery: Delivery) -> Reply:
         """Send the request; log what the app raises and turn it into a 500 reply.

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import Any
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any
 
 from flask import Flask
 
@@ -29,19 +30,48 @@ from .own_address import in_process_url, own_subdomain, server_url, subdomain_of
 from .transports import Transport
 from .transports.wsgi import WsgiTransport
 
+if TYPE_CHECKING:
+    from .transports.http import HttpTransport
+
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
-@dataclass(frozen=True, slots=True)
 class Routes:
     """The transports of deliveries, to the application's own paths and to other hosts."""
 
-    own: Transport
-    """The transport for paths of the application."""
-    own_url: str
-    """The URL that its paths are appended to."""
-    remote: Transport
-    """The transport for absolute URLs and targets."""
+    def __init__(self, own: Transport, own_url: str, make_remote: Callable[[], Transport]) -> None:
+        self.own = own
+        """The transport for paths of the application."""
+        self.own_url = own_url
+        """The URL that its paths are appended to."""
+        self._make_remote = make_remote
+        self._remote: Transport | None = None
+        self._making = threading.Lock()
+
+    @property
+    def remote(self) -> Transport:
+        """The transport for absolute URLs and targets, made when the first of them is to be sent.
+
+        Many applications have none, and need not wait for the libraries that it imports.
+        """
+        with self._making:
+            if self._remote is None:
+                self._remote = self._make_remote()
+            return self._remote
+
+    def close(self) -> None:
+        """Close the connections."""
+        for transport in self._transports():
+            transport.close()
+
+    def reset(self) -> None:
+        """Forget connections without closing them, because after a fork they are the parent's."""
+        self._making = threading.Lock()
+        for transport in self._transports():
+            transport.reset()
+
+    def _transports(self) -> list[Transport]:
+        return [self.own] if self._remote is None else [self.own, self._remote]
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,13 +221,7 @@ def find_routes(
     Raises `ConfigurationError` when the http transport cannot know it, or if ``base_url`` is on
     another subdomain than the settings say.
     """
-    from .transports.http import HttpTransport
-
-    caps: dict[str, Any] = {
-        "reply_cap": settings.reply_excerpt,
-        "connect_timeout": settings.connect_timeout,
-    }
-    remote: Transport = HttpTransport(**caps, objection=targets.objection)
+    remote = partial(_http_transport, settings, objection=targets.objection)
     if transport == "http":
         url = base_url or settings.base_url or server_url(app)
         if url is None:
@@ -208,9 +232,18 @@ def find_routes(
                 "run --base-url"
             )
         _check_subdomain(app, settings, url)
-        return Routes(own=HttpTransport(**caps), own_url=url, remote=remote)
+        return Routes(_http_transport(settings), url, remote)
     own = WsgiTransport(app, in_process_url(app, settings), settings.reply_excerpt)
-    return Routes(own=own, own_url="", remote=remote)
+    return Routes(own, "", remote)
+
+
+def _http_transport(settings: Settings, **options: Any) -> HttpTransport:
+    """Return a transport of real requests, for which requests and urllib3 are imported."""
+    from .transports.http import HttpTransport
+
+    return HttpTransport(
+        reply_cap=settings.reply_excerpt, connect_timeout=settings.connect_timeout, **options
+    )
 
 
 def _check_subdomain(app: Flask, settings: Settings, url: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import sqlalchemy as sa
 
@@ -34,7 +35,7 @@ class ManualDispatcher:
         self._actions = Tasks.of(runtime)
         routes = runtime.routes(None, "wsgi")
         scripted = Routes(
-            Scripted(routes.own, script), routes.own_url, Scripted(NoNetwork(), script)
+            Scripted(routes.own, script), routes.own_url, partial(Scripted, NoNetwork(), script)
         )
         self._attempts = Attempts(
             runtime.settings,
