@@ -19,9 +19,9 @@ from ..store import AttemptResult, Recorded, Store, refusal
 from .attempt import Attempts
 from .claimer import Claimer
 from .in_flight import Heartbeat, InFlight
-from .pauses import PauseConfirmations
 from .pool import Collected, Pool
 from .postponed import Postponed
+from .registration import PauseConfirmations
 from .turn import Turn, Turns
 from .wakeups import Wakeups
 
