@@ -17,7 +17,7 @@ from ..core.tasks.spec import Disposition, NewTask, TaskSpec
 from ..core.tasks.task import Task
 from ..core.times import plural
 from ..core.urls import leads_out
-from ..engine.tracing import of_caller, sending, with_trace
+from ..process.tracing import of_caller, sending, with_trace
 from ..runtime import FindQueue, QueueLookup, Runtime
 from ..store import Inserts, Store, in_order
 from .changes import joins_session, make_change, named, send_added

@@ -30,9 +30,9 @@ from ..core.tasks.handover import UnfilledError
 from ..core.urls import leads_out
 from ..process.interrupts import within_deadline
 from ..process.logs import get_logger
+from ..process.tracing import is_traced, processing
 from ..store import AttemptResult, StoredReply
 from .outgoing_requests import Keys, OutgoingRequests, Routes
-from .tracing import is_traced, processing
 from .transports import Transport
 
 _logger = get_logger()

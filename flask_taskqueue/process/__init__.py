@@ -1,1 +1,1 @@
-"""The operating system process: its threads, signals and interrupted handlers."""
+"""The operating system process: its threads, signals, traces and interrupted handlers."""

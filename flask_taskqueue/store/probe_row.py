@@ -8,8 +8,8 @@ from contextlib import AbstractContextManager
 import sqlalchemy as sa
 
 from ..core.errors import ConfigurationError, TransientError
+from ..process.tracing import untraced
 from .database.transaction import refusal
-from .database.untraced import untraced
 from .store import Store
 
 _REMEDY = (

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from ...core.diagnosis.facts import Finding
 from ...core.errors import ConfigurationError, TransientError
 from ...process.interrupts import shielded
+from ...process.tracing import untraced
 from .dialects import Dialect, dialect_of, is_in_memory
 from .dialects.unreadable_texts import UnreadableTextError, make_readable, strictly
 from .schema import CURRENT, Schema, SchemaChange, SchemaVersion
@@ -28,7 +29,6 @@ from .transaction import (
     refuse_unfit_engine,
     unreachable,
 )
-from .untraced import untraced
 from .write_lock import NoWriteTurns, WriteLock, WriteTurn
 
 Result = TypeVar("Result")

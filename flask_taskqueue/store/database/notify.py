@@ -12,9 +12,9 @@ import sqlalchemy as sa
 
 from ...process.logs import get_logger
 from ...process.threads import NoThreadError, signals_blocked_in_uwsgi, start_thread
+from ...process.tracing import untraced
 from .database import Database
 from .dialects import ListenNotify
-from .untraced import untraced
 
 _logger = get_logger()
 

@@ -17,11 +17,11 @@ from ...core.errors import TaskQueueError, TransientError
 from ...core.security.encryption import Encryption
 from ...core.states import Record, State
 from ...process.logs import get_logger
+from ...process.tracing import untraced
 from ..database.database import Database
 from ..database.dialects.claims import is_state
 from ..database.dialects.transactions import BRIEF
 from ..database.prepared import Prepared
-from ..database.untraced import untraced
 
 _logger = get_logger()
 

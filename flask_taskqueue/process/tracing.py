@@ -1,12 +1,13 @@
 """Tracing: the spans of tasks that are sent and processed, and the trace context they carry.
 
-A task carries the context of the current span, or of the request that is being answered.
+A task carries the context of the current span, or of the request that is being answered. The
+queue's own statements appear in traces only as part of something else.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -59,12 +60,16 @@ def in_place_of(headers: Mapping[str, str], context: Mapping[str, str]) -> dict[
 
 
 try:
+    from opentelemetry import context as contexts
     from opentelemetry import propagate, trace
-    from opentelemetry.context import Context
 except ImportError:  # opentelemetry is an optional extra
     trace = None  # type: ignore[assignment]
 
 Send = Callable[[OutgoingRequest], Reply]
+
+_NOTHING: AbstractContextManager[None] = nullcontext()
+_SUPPRESS = "suppress_instrumentation"
+"""The key by which instrumentation is switched off. Newer packages ask for the API's own key."""
 
 
 def is_traced() -> bool:
@@ -116,7 +121,7 @@ def processing(delivery: Delivery, request: OutgoingRequest, send: Send) -> Repl
     attributes = _attributes("process", record.queue, record.id, len(request.body))
     with _tracer(trace.get_tracer_provider()).start_as_current_span(
         f"process {record.queue}",
-        context=carried if first else Context(),
+        context=carried if first else contexts.Context(),
         kind=trace.SpanKind.CONSUMER,
         links=[trace.Link(origin)] if origin.is_valid and not first else [],
         attributes=attributes
@@ -166,3 +171,25 @@ def of_caller() -> dict[str, str]:
         headers = request.headers
         context = {name: headers[name] for name in (*TRACE, *BAGGAGE) if name in headers}
     return context
+
+
+def untraced() -> AbstractContextManager[None]:
+    """Return a context in which no statement begins a trace of its own.
+
+    The instrumentation of a database makes a span of each statement. Without a current span each
+    would be a trace, which is several a second for a dispatcher that has nothing to do. Statements
+    that belong to a span, such as that of the request that adds a task, keep theirs.
+    """
+    if trace is None or trace.get_current_span().get_span_context().is_valid:
+        return _NOTHING
+    return _suppressed()
+
+
+@contextmanager
+def _suppressed() -> Iterator[None]:
+    newer = getattr(contexts, "_SUPPRESS_INSTRUMENTATION_KEY", _SUPPRESS)
+    token = contexts.attach(contexts.set_value(newer, True, contexts.set_value(_SUPPRESS, True)))
+    try:
+        yield
+    finally:
+        contexts.detach(token)
