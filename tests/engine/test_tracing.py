@@ -189,7 +189,7 @@ def test_without_opentelemetry_nothing_is_missing() -> None:
     """It is an extra."""
     program = (
         "import sys; sys.modules['opentelemetry'] = None; sys.modules['prometheus_client'] = None\n"
-        "from flask_taskqueue.engine import tracing as telemetry\n"
+        "from flask_taskqueue.process import tracing as telemetry\n"
         "assert not telemetry.is_traced() and telemetry.current_context() == {}\n"
         "with telemetry.sending(wanted=True) as describe: describe(None)\n"
     )
