@@ -19,8 +19,8 @@ from ..core.errors import InvalidTaskError, PermanentFailure
 from ..core.json_text import dumps
 from ..process.logs import get_logger
 from ..runtime import Runtime
-from ..web.calls import awaited, not_run
 from ..web.current_task import handling
+from ..web.worker import awaited, not_run
 from .pickled import MARK, Pickles
 from .rows import SessionRows
 

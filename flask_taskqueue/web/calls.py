@@ -1,30 +1,20 @@
-"""Calls of handlers, as tasks store them and as they are made."""
+"""Calls of handlers, as tasks store them."""
 
 from __future__ import annotations
 
-import inspect
 import json
-from collections.abc import Callable, Mapping
-from tempfile import SpooledTemporaryFile
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from flask import Flask, Response, current_app, make_response, request
-from werkzeug.wsgi import FileWrapper
+from flask import request
 
 from ..core.arguments.functions import name_of
-from ..core.arguments.results import is_context
-from ..core.delivery import verdict as verdicts
-from ..core.delivery.verdict import Verdict
-from ..core.errors import InvalidTaskError, PermanentFailure, shown
+from ..core.errors import InvalidTaskError, PermanentFailure
 from ..core.tasks.request import FORM, JSON, WITHOUT_BODY
 from ..core.tasks.spec import SpecOptions, TaskSpec
-from ..process.interrupts import run_async
 
 if TYPE_CHECKING:
     from .worker import Worker
-
-_IN_MEMORY = 1_048_576
-"""The most bytes of a body that are kept in memory until it is sent."""
 
 
 def spec_of(
@@ -50,95 +40,6 @@ def spec_of(
     return TaskSpec(worker, params, **options)
 
 
-def awaited(result: Any) -> Any:
-    """Return what a handler returned, or its result if that is awaitable.
-
-    An async function behind a plain decorator, for example, returns an awaitable.
-    """
-    return (
-        run_async(current_app.ensure_sync, _await(result))
-        if inspect.isawaitable(result)
-        else result
-    )
-
-
-def response_of(result: Any, function: Callable[..., Any]) -> Response:
-    """Return the response to what a handler returned.
-
-    Raises `PermanentFailure` for an async generator or a context manager made from a generator,
-    whose body nobody would run.
-    """
-    if result is not None:
-        result = awaited(result)
-    if result is None:
-        app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
-        return app.response_class(status=204)
-    if inspect.isasyncgen(result) or is_context(result):
-        raise not_run(function, result, result)
-    return make_response(result)
-
-
-def returned(response: Response) -> Verdict:
-    """Return the verdict on a view that returned this response.
-
-    The response's body is run to its end first, so that a failure in it counts as the view's; but a
-    file, in which nothing of the view runs, is read when it is sent. Raises `PermanentFailure` for
-    a status that no response can have.
-    """
-    if not response.is_sequence and not _is_file(response):
-        _run_body(response)
-    status = response.status_code
-    if not 100 <= status <= 999:
-        raise PermanentFailure(
-            f"the handler returned the status {shown(status)}; a status is a number from 100 to "
-            "999, the second of what a view returns: return a body, (body, status) or (body, "
-            "status, headers)"
-        )
-    return (
-        verdicts.returned(status)
-        if 200 <= status < 300
-        else verdicts.returned(status, response.headers.get("Retry-After"))
-    )
-
-
-def _run_body(response: Response) -> None:
-    """Run the body of a response to its end, and keep what it gives, a large one in a file."""
-    response.direct_passthrough = False
-    spool = SpooledTemporaryFile(max_size=_IN_MEMORY)
-    body = response.response
-    try:
-        for piece in response.iter_encoded():
-            spool.write(piece)
-        size = spool.tell()
-        spool.seek(0)
-        response.response = [spool.read()] if size <= _IN_MEMORY else FileWrapper(spool)
-    except BaseException:
-        spool.close()
-        raise
-    finally:
-        if hasattr(body, "close"):
-            body.close()
-    response.call_on_close(spool.close)
-
-
-def _is_file(response: Response) -> bool:
-    """Return whether the body is a file, wrapped by werkzeug or by the server (PEP 3333)."""
-    server = request.environ.get("wsgi.file_wrapper")
-    return isinstance(
-        response.response, (FileWrapper, server) if isinstance(server, type) else FileWrapper
-    )
-
-
-def not_run(function: Callable[..., Any], result: Any, part: Any) -> PermanentFailure:
-    """Return the failure for a result with a part whose work nobody would do."""
-    within = "" if part is result else f" in a {type(result).__name__}"
-    return PermanentFailure(
-        f"{name_of(function)} returned a {type(part).__name__}{within}, whose work has not run or "
-        "has not been waited for: run it to its end in the function (call it, or list(), await, "
-        "future.result()), and return what comes of it"
-    )
-
-
 def json_object(otherwise: str) -> dict[str, Any]:
     """Return the JSON object in the request's body.
 
@@ -152,12 +53,6 @@ def json_object(otherwise: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise PermanentFailure(f"the body is not a JSON object, so {otherwise}")
     return found
-
-
-async def _await(result: Any) -> Any:
-    while inspect.isawaitable(result):
-        result = await result
-    return result
 
 
 def _only_form(worker: Worker[..., Any], options: SpecOptions) -> str | None:

@@ -1,4 +1,4 @@
-"""The delivery that a request is, or claims to be, and the watch on the view that it is for."""
+"""The delivery that a request is, or claims to be, and the verdict on the view that it is for."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import wraps
 from inspect import iscoroutinefunction
+from tempfile import SpooledTemporaryFile
 from types import MethodType
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from flask import Flask, Request, has_request_context, request
-from werkzeug.routing import RequestRedirect
+from flask import Flask, Request, Response, has_request_context, request
+from werkzeug.routing import RequestRedirect, Rule
+from werkzeug.wsgi import FileWrapper
 
 from ..core.delivery import verdict as verdicts
 from ..core.delivery.delivery import Delivery
 from ..core.delivery.verdict import Verdict
-from .calls import returned
+from ..core.errors import PermanentFailure, shown
 from .incoming import IncomingRequest
 
 View = Callable[..., Any]
@@ -34,6 +36,8 @@ class _Claim:
     """The request that makes the claim: the first one that begins."""
 
 
+_IN_MEMORY = 1_048_576
+"""The most bytes of a body that are kept in memory until it is sent."""
 _JUDGES = "taskqueue_judges_itself"
 _claim: ContextVar[_Claim | None] = ContextVar("flask_taskqueue.claim", default=None)
 
@@ -163,6 +167,57 @@ class _Noting:
         return answer
 
 
+def returned(response: Response) -> Verdict:
+    """Return the verdict on a view that returned this response.
+
+    The response's body is run to its end first, so that a failure in it counts as the view's; but a
+    file, in which nothing of the view runs, is read when it is sent. Raises `PermanentFailure` for
+    a status that no response can have.
+    """
+    if not response.is_sequence and not _is_file(response):
+        _run_body(response)
+    status = response.status_code
+    if not 100 <= status <= 999:
+        raise PermanentFailure(
+            f"the handler returned the status {shown(status)}; a status is a number from 100 to "
+            "999, the second of what a view returns: return a body, (body, status) or (body, "
+            "status, headers)"
+        )
+    return (
+        verdicts.returned(status)
+        if 200 <= status < 300
+        else verdicts.returned(status, response.headers.get("Retry-After"))
+    )
+
+
+def _run_body(response: Response) -> None:
+    """Run the body of a response to its end, and keep what it gives, a large one in a file."""
+    response.direct_passthrough = False
+    spool = SpooledTemporaryFile(max_size=_IN_MEMORY)
+    body = response.response
+    try:
+        for piece in response.iter_encoded():
+            spool.write(piece)
+        size = spool.tell()
+        spool.seek(0)
+        response.response = [spool.read()] if size <= _IN_MEMORY else FileWrapper(spool)
+    except BaseException:
+        spool.close()
+        raise
+    finally:
+        if hasattr(body, "close"):
+            body.close()
+    response.call_on_close(spool.close)
+
+
+def _is_file(response: Response) -> bool:
+    """Return whether the body is a file, wrapped by werkzeug or by the server (PEP 3333)."""
+    server = request.environ.get("wsgi.file_wrapper")
+    return isinstance(
+        response.response, (FileWrapper, server) if isinstance(server, type) else FileWrapper
+    )
+
+
 def of_routing(error: Exception) -> Verdict | None:
     """Return the verdict if an error says that the app has no view for a request.
 
@@ -172,6 +227,11 @@ def of_routing(error: Exception) -> Verdict | None:
         return None
     moved = urlsplit(error.new_url).path if isinstance(error, RequestRedirect) else None
     return Verdict("no-route", error=moved)
+
+
+def is_automatic(rule: Rule | None, method: str) -> bool:
+    """Return whether Flask itself answers a method of a rule, without calling the view."""
+    return method == "OPTIONS" and bool(getattr(rule, "provide_automatic_options", False))
 
 
 def _request() -> Request:

@@ -26,6 +26,7 @@ from .claimed_request import (
     begin_request,
     claim_next,
     claimed_delivery,
+    is_automatic,
     is_watched,
     is_within_delivery,
     of_routing,
@@ -33,7 +34,6 @@ from .claimed_request import (
 )
 from .forwarded import NAME_KEY, CloudTasksEndpoint
 from .incoming import IncomingRequest, receive
-from .parsed_rules import is_automatic
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment

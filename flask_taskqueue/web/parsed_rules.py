@@ -12,6 +12,7 @@ from werkzeug.routing import BaseConverter, Map, MapAdapter, Rule
 
 from ..core.arguments.form import can_be_sent
 from ..core.errors import ConfigurationError
+from .claimed_request import is_automatic
 
 _UNREACHABLE = re.compile(r"[?#\\\s\x00-\x20\x7f]|/\.{1,2}(?=/|$)")
 
@@ -49,11 +50,6 @@ def variables_of(rule: str) -> frozenset[str]:
             "a blank or two dots: leave it out"
         )
     return frozenset(parsed.arguments)
-
-
-def is_automatic(rule: Rule | None, method: str) -> bool:
-    """Return whether Flask itself answers a method of a rule, without calling the view."""
-    return method == "OPTIONS" and bool(getattr(rule, "provide_automatic_options", False))
 
 
 def match(adapter: MapAdapter, path: str, method: str) -> tuple[Rule, Mapping[str, Any]]:

@@ -18,9 +18,9 @@ from ..core.errors import text_of
 from ..core.tasks.spec import SpecOptions, TaskSpec
 from ..core.tasks.task import Task
 from ..process.logs import get_logger
-from .calls import awaited, json_object, not_run
+from .calls import json_object
 from .current_task import handling
-from .worker import Add, Route, Worker
+from .worker import Add, Route, Worker, awaited, not_run
 
 P = ParamSpec("P")
 R = TypeVar("R")

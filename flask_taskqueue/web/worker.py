@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from inspect import iscoroutinefunction, unwrap
 from typing import Any, Generic, ParamSpec, TypeVar, Unpack
 
-from flask import Request, Response, current_app, request
+from flask import Flask, Request, Response, current_app, make_response, request
 
 from ..core.arguments.arguments import Arguments
 from ..core.arguments.functions import check_function, name_of, type_hints
 from ..core.arguments.refusals import Misfit
+from ..core.arguments.results import is_context
 from ..core.delivery.delivery import Delivery
 from ..core.delivery.verdict import Verdict, raised
 from ..core.errors import InvalidTaskError, PermanentFailure, Retry, text_of
@@ -21,9 +22,10 @@ from ..core.retry import RetryOptions
 from ..core.tasks.cloudevents import CloudEvent, read_event
 from ..core.tasks.spec import HandlerOptions, SpecOptions, TaskSpec
 from ..core.tasks.task import Task, TaskActions
+from ..process.interrupts import run_async
 from ..runtime import Runtime
-from .calls import json_object, response_of, returned, spec_of
-from .claimed_request import claimed_delivery, judges_itself
+from .calls import json_object, spec_of
+from .claimed_request import claimed_delivery, judges_itself, returned
 from .current_task import CurrentTask, handling
 from .guard import is_stale, rewind, verified, why_refused
 from .middleware import keep_traceback
@@ -76,7 +78,7 @@ class Worker(Generic[P, R]):
                 f"handler {name_of(function)} takes a CloudEvent, so the task is the event, and "
                 "nothing fills its other parameters: take them from event.data"
             )
-        self.is_async: bool = iscoroutinefunction(function)
+        self.is_async: bool = inspect.iscoroutinefunction(function)
         self._actions = actions
         self._add = add
 
@@ -189,12 +191,50 @@ class Worker(Generic[P, R]):
             variables = {**variables, **dict.fromkeys(self.events, event)}
         values, form = _values() if self.arguments.are_expected else ({}, False)
         args, kwargs = self.arguments.bind(values, form=form, filled=variables)
-        return response_of(self.function(*args, **kwargs), self.function)
+        return _response_of(self.function(*args, **kwargs), self.function)
+
+
+def awaited(result: Any) -> Any:
+    """Return what a handler returned, or its result if that is awaitable.
+
+    An async function behind a plain decorator, for example, returns an awaitable.
+    """
+    return (
+        run_async(current_app.ensure_sync, _await(result))
+        if inspect.isawaitable(result)
+        else result
+    )
+
+
+def _response_of(result: Any, function: Callable[..., Any]) -> Response:
+    """Return the response to what a handler returned.
+
+    Raises `PermanentFailure` for an async generator or a context manager made from a generator,
+    whose body nobody would run.
+    """
+    if result is not None:
+        result = awaited(result)
+    if result is None:
+        app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
+        return app.response_class(status=204)
+    if inspect.isasyncgen(result) or is_context(result):
+        raise not_run(function, result, result)
+    return make_response(result)
+
+
+def not_run(function: Callable[..., Any], result: Any, part: Any) -> PermanentFailure:
+    """Return the failure for a result with a part whose work nobody would do."""
+    within = "" if part is result else f" in a {type(result).__name__}"
+    return PermanentFailure(
+        f"{name_of(function)} returned a {type(part).__name__}{within}, whose work has not run or "
+        "has not been waited for: run it to its end in the function (call it, or list(), await, "
+        "future.result()), and return what comes of it"
+    )
 
 
 def worker_behind(view: object) -> Worker[..., Any] | None:
     """Return the worker whose view this is, or is within wrappers; None for any other view."""
-    worker = getattr(unwrap(view), "__self__", None)  # type: ignore[arg-type]
+    worker = getattr(inspect.unwrap(view), "__self__", None)  # type: ignore[arg-type]
     return worker if isinstance(worker, Worker) else None
 
 
@@ -215,6 +255,12 @@ class PreparedWorker(Generic[P]):
     def spec(self, /, *args: P.args, **kwargs: P.kwargs) -> TaskSpec:
         """Return the task that `add` would add, for lists, batches and ``then``."""
         return spec_of(self._worker, args, kwargs, self._options)
+
+
+async def _await(result: Any) -> Any:
+    while inspect.isawaitable(result):
+        result = await result
+    return result
 
 
 def _values() -> tuple[Mapping[str, Any], bool]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ...core.queues.lanes import Lane, Lanes
+from ...core.queues.lanes import Lane
 from ...core.queues.rate_keys import has_rate_key
 from ...core.queues.slowdowns import UnknownHosts
 from ...core.states import Record, State
@@ -22,7 +22,7 @@ from .attempts import AttemptLog
 from .completions import Completions
 from .finish import Finish, Transition
 from .forced import Forced
-from .lanes import is_open, look, prepare_look
+from .lanes import LanesLook, is_open
 from .slowdowns import Seen, Slowdowns
 from .takeovers import Takeovers
 
@@ -62,11 +62,8 @@ class Claims:
         open_now = candidates(task, now, is_open(tables, now))
         self._claim_unseen = dialect.prepare_claim(task, open_now)
         self._forced = Forced(tables, dialect)
-        self._lanes = prepare_look(tables, dialect.now)
-
-    def lanes(self, connection: sa.Connection, queues: Collection[str] | None = None) -> Lanes:
-        """Return the tasks that wait in each lane of the queues that are not paused."""
-        return look(connection, self._lanes, queues, self._queues.gates, self._slowdowns.limits)
+        self.lanes: LanesLook = LanesLook(tables, now, queues.gates, slowdowns.limits)
+        """A look at the tasks that wait in each lane of the queues that are not paused."""
 
     def claim(
         self,

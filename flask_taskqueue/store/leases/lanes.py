@@ -23,33 +23,43 @@ from .slowdowns import is_any_slowed
 Gates = Callable[[sa.Connection, Collection[str]], Mapping[str, Gate]]
 
 
-def look(
-    connection: sa.Connection,
-    statement: Prepared,
-    queues: Collection[str] | None,
-    gates: Gates,
-    limits: Callable[[sa.Connection], Mapping[str, Slowdown | Circuit]],
-) -> Lanes:
-    """Return what waits in each lane of the open queues, or of those also in ``queues``.
+class LanesLook:
+    """A look at what waits; it joins the transaction of the connection it is given."""
 
-    A row without a queue says that there are forced tasks.
-    """
-    rows = statement.execute(connection, {}).all()
-    chosen = (row for row in rows if queues is None or row.queue in queues)
-    waiting = [row for row in chosen if row.due_at is not None or row.expires_at is not None]
-    limited = {row.queue for row in waiting if row.limited}
-    added = frozenset(row.queue for row in waiting if row.added)
-    return Lanes(
-        now=rows[0].now if rows else 0,
-        lanes=tuple(Lane(row.queue, row.priority, row.due_at, row.expires_at) for row in waiting),
-        gates=gates(connection, limited) if limited else {},
-        slowdowns=limits(connection) if waiting and waiting[0].slowed else {},
-        added=added,
-        forced=any(row.queue is None for row in rows),
-    )
+    def __init__(
+        self,
+        tables: Tables,
+        now: sa.ColumnElement[int],
+        gates: Gates,
+        limits: Callable[[sa.Connection], Mapping[str, Slowdown | Circuit]],
+    ) -> None:
+        self._statement = _prepare_look(tables, now)
+        self._gates = gates
+        self._limits = limits
+
+    def __call__(self, connection: sa.Connection, queues: Collection[str] | None = None) -> Lanes:
+        """Return what waits in each lane of the open queues, or of those also in ``queues``.
+
+        A row without a queue says that there are forced tasks.
+        """
+        rows = self._statement.execute(connection, {}).all()
+        chosen = (row for row in rows if queues is None or row.queue in queues)
+        waiting = [row for row in chosen if row.due_at is not None or row.expires_at is not None]
+        limited = {row.queue for row in waiting if row.limited}
+        added = frozenset(row.queue for row in waiting if row.added)
+        return Lanes(
+            now=rows[0].now if rows else 0,
+            lanes=tuple(
+                Lane(row.queue, row.priority, row.due_at, row.expires_at) for row in waiting
+            ),
+            gates=self._gates(connection, limited) if limited else {},
+            slowdowns=self._limits(connection) if waiting and waiting[0].slowed else {},
+            added=added,
+            forced=any(row.queue is None for row in rows),
+        )
 
 
-def prepare_look(tables: Tables, now: sa.ColumnElement[int]) -> Prepared:
+def _prepare_look(tables: Tables, now: sa.ColumnElement[int]) -> Prepared:
     """Return the statement of a look at the lanes.
 
     It takes two index look-ups a lane, whatever the table holds, and one more for the renewal of a
