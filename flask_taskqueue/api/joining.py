@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from ..core.errors import BadTransactionStateError
 from ..core.tasks.task import Commitment
 from ..runtime import Runtime, one_writer, sessions
+from ..runtime.contexts import is_current
 from ..store import Kept, goes_on, has_freed_places, has_met_taken, refuse_within
 
 T = TypeVar("T")
@@ -37,9 +38,10 @@ def is_within_another(runtime: Runtime, session: Session) -> bool:
     """
     if runtime.test_connection is not None:
         return False
-    bound = runtime.binding.bound
-    if isinstance(bound, sa.Connection) and not bound.closed and bound.in_transaction():
-        return True
+    if is_current(runtime.app):  # in a context of another app, the session has its engines
+        bound = runtime.binding.bound
+        if isinstance(bound, sa.Connection) and not bound.closed and bound.in_transaction():
+            return True
     return any(goes_on(transaction) for transaction in sessions.followed(session))
 
 
