@@ -136,7 +136,7 @@ def allowed_hosts(key: str, value: Any) -> tuple[AllowedHost, ...]:
 
     def host(key: str, value: Any) -> AllowedHost:
         try:
-            return AllowedHost.parse(text(key, value))
+            return AllowedHost.parse(value if isinstance(value, str) else "")
         except ValueError:
             refuse(key, value, f"a host, {such_as}")
 
